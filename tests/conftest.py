@@ -1,0 +1,126 @@
+"""The fixtures: a happy tenant, and the real command run against it as a subprocess."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import namedtuple
+
+import pytest
+from local_tenant import PARAMETERS, SAMPLE, LocalTenant
+
+SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
+
+Result = namedtuple("Result", "status stdout stderr")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what Python 2.7 is not promised to do when it runs the script."""
+    version = subprocess.check_output(
+        [SAMPLE_PYTHON, "-c", "import sys; print(sys.version_info[0])"], text=True
+    )
+    if version.strip() == "2":
+        held = [item for item in items if item.get_closest_marker("py27")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in held])
+        items[:] = held
+
+
+@pytest.fixture
+def tenant():
+    """A happy tenant; each test changes one answer."""
+    with LocalTenant() as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    """Return a function that writes the shipped parameters, with changes, to a file of its own.
+
+    A change to None takes the setting away; contents are written as they are.
+    """
+
+    def write(contents=None, **changes):
+        path = tmp_path / "parameters.json"
+        if contents is None:
+            config = dict(json.loads(PARAMETERS.read_text(encoding="utf-8")), **changes)
+            config = {key: value for key, value in config.items() if value is not None}
+            contents = json.dumps(config).encode()
+        path.write_bytes(contents)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def command(tenant, parameters):
+    """Return a function that gives subprocess's arguments for the command, and its environment."""
+
+    def build(*options, path=None, env=None, **changes):
+        argv = [SAMPLE_PYTHON, str(SAMPLE), *options, path or parameters(**changes)]
+        return argv, dict(tenant.environment(), **(env or {}))
+
+    return build
+
+
+@pytest.fixture
+def check(tenant):
+    """Return a function that checks what holds for every outcome, and gives the result back."""
+
+    def check(status, stdout, stderr, verbose=False):
+        said = stdout + stderr
+        for secret in tenant.secrets:
+            assert secret.encode() not in said
+        if not verbose:
+            assert b"Traceback" not in said
+            assert b"Warning" not in said
+        if status:
+            assert stdout == b""
+        return Result(status, stdout.decode("utf-8"), stderr.decode("utf-8", "replace"))
+
+    return check
+
+
+@pytest.fixture
+def run(command, check):
+    """Return a function that runs the command to its end and gives status, stdout and stderr."""
+
+    def run(*options, stdin=subprocess.DEVNULL, **more):
+        argv, env = command(*options, **more)
+        done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, timeout=300)
+        return check(done.returncode, done.stdout, done.stderr, "-v" in options)
+
+    return run
+
+
+@pytest.fixture
+def start(command):
+    """Return a function that starts the command and gives the process."""
+    started = []
+
+    def start(*options, **more):
+        popen = {
+            key: more.pop(key) for key in ("stdin", "stdout", "stderr", "preexec_fn") if key in more
+        }
+        argv, env = command(*options, **more)
+        started.append(subprocess.Popen(argv, env=env, **popen))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+@pytest.fixture
+def document(tenant):
+    """Return a function that gives the whole of what a success prints."""
+
+    def document(answer=None):
+        if answer is None:
+            answer = dict(tenant.page({"$top": "1000000"}))
+        return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+
+    return document
