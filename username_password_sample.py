@@ -79,13 +79,13 @@ def load_cache(path):
     return cache
 
 
-def save_cache(cache, path):
+def save_cache(state, path):
     """Replace the file at path, for its owner's eyes only; tell stderr where that fails."""
     new_file = None
     try:
         with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as new_file:
             os.chmod(new_file.name, 0o600)
-            new_file.write(cache.serialize())
+            new_file.write(state)
         getattr(os, "replace", os.rename)(new_file.name, path)  # Python 2 has no os.replace.
     except EnvironmentError as error:
         logging.critical("%s: %s", path, error.strerror)
@@ -128,7 +128,7 @@ def access_tokens(config):
         result = acquire_token(app, config)
         while result.get("access_token"):
             if config.get("token_cache") and cache.has_state_changed:
-                save_cache(cache, config["token_cache"])
+                save_cache(cache.serialize(), config["token_cache"])
             yield result["access_token"]
             result = acquire_token(app, config, result)
         lines = [result.get(key) for key in ("error", "error_description", "correlation_id")]

@@ -20,6 +20,7 @@ import msal, requests
 
 config = json.load(open(sys.argv[1]))
 app = msal.PublicClientApplication(config["client_id"], authority=config["authority"])
+accounts = app.get_accounts(username=config["username"])  # As the seed does: it is a request.
 result = app.acquire_token_by_username_password(
     config["username"], config["password"], scopes=config["scope"])
 session, users, link = requests.Session(), [], config["endpoint"]

@@ -186,9 +186,10 @@ def test_a_link_to_the_cache_stays_a_link(run, cache, tmp_path):
 @pytest.mark.parametrize("name", ["no/such/folder/cache.json", "folder"])
 def test_a_cache_that_cannot_be_written_does_not_cost_the_answer(tenant, run, tmp_path, name):
     (tmp_path / "folder").mkdir()
+    tenant.users = 200
     result = run(token_cache=name)
     assert result.status == 0
-    assert json.loads(result.stdout) == tenant.page({})
+    assert len(json.loads(result.stdout)["value"]) == 200
     assert result.stderr.startswith("{}: ".format(tmp_path / name))
     assert result.stderr.count("\n") == 1
     assert sorted(os.listdir(str(tmp_path))) == ["folder", "parameters.json"]
