@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -112,6 +113,50 @@ def start(command):
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
+
+
+def read_terminal(master):
+    """Return all that is printed on a terminal until nobody has it open any more."""
+    printed = b""
+    try:
+        while True:
+            more = os.read(master, 65536)
+            if not more:
+                break
+            printed += more
+    except OSError:  # Linux says EIO where others say end of file.
+        pass
+    os.close(master)
+    return printed.decode("utf-8").replace("\r\n", "\n")
+
+
+def interrupt(process):
+    """Send Ctrl-C's signal until the process has ended, and return its status.
+
+    Once is not enough: Python misses a signal that comes just before it begins to wait.
+    """
+    while True:
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+@pytest.fixture
+def on_terminal(start):
+    """Return a function that runs the command with stdout on a terminal: status and output."""
+    pty = pytest.importorskip("pty")
+
+    def on_terminal(**more):
+        master, slave = pty.openpty()
+        process = start(stdout=slave, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **more)
+        os.close(slave)
+        printed = read_terminal(master)
+        assert process.stderr.read() == b""
+        return process.wait(), printed
+
+    return on_terminal
 
 
 @pytest.fixture

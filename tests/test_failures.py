@@ -2,13 +2,13 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
 
 import pytest
 import trustme
+from conftest import interrupt
 from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off
 
 CALL_FAILED = "Failed to call the Web Api: "
@@ -250,8 +250,7 @@ def test_ctrl_c_ends_the_run_quietly(tenant, start, step):
     while step not in tenant.steps():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    assert interrupt(process) == 130
     assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 

@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import stat
 import subprocess
 
 import pytest
+from conftest import interrupt, read_terminal
 
 COLD = ["discovery", "instance", "realm", "token", "graph"]
 WARM = ["discovery", "graph"]
@@ -252,18 +252,11 @@ def typed(start):
         while not screen.endswith(b": "):
             screen += os.read(master, 1024)
         if keys is None:
-            process.send_signal(signal.SIGINT)
+            interrupt(process)
         else:
             os.write(master, keys)
-        stdout = process.stdout.read()
-        status = process.wait()
-        try:
-            while True:
-                screen += os.read(master, 1024)
-        except OSError:  # Linux says EIO where the other end has gone.
-            pass
-        os.close(master)
-        return status, stdout.decode("utf-8"), screen.decode().replace("\r\n", "\n")
+        stdout = process.stdout.read().decode("utf-8")
+        return process.wait(), stdout, screen.decode() + read_terminal(master)
 
     return typed
 
