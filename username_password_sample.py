@@ -4,8 +4,7 @@
 """Print the users of a Microsoft 365 tenant: python username_password_sample.py parameters.json
 
 stdout gets one JSON document or nothing, stderr what went wrong. The exit status is 0 for users,
-1 when the sign-in or the call failed, 2 when the parameters are unusable, 130 after Ctrl-C.
-"""
+1 when the sign-in or the call failed, 2 when the parameters are unusable, 130 after Ctrl-C."""
 
 import argparse
 import errno
@@ -21,7 +20,7 @@ with warnings.catch_warnings():  # Old Pythons make the libraries warn, and cron
     warnings.simplefilter("ignore")
     import msal
     import requests
-    from requests.adapters import ConnectTimeoutError, HTTPAdapter, ReadTimeoutError, Retry
+    from requests.packages.urllib3 import Retry, exceptions
 
 TIMEOUT = 30  # Seconds of silence. Without it, a dead connection would hold the job for ever.
 NEXT_LINK = "@odata.nextLink"
@@ -31,8 +30,8 @@ class GraphRetry(Retry):
     """urllib3's Retry, but silence is retried once and an unreadable Retry-After is as none."""
 
     def increment(self, *args, **kwargs):
-        silent = type(kwargs.get("error")) in (ConnectTimeoutError, ReadTimeoutError)
-        retry = self.new(total=min(self.total, 1)) if silent else self
+        silence = (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError)
+        retry = self.new(total=min(self.total, 1)) if type(kwargs.get("error")) in silence else self
         return super(GraphRetry, retry).increment(*args, **kwargs)
 
     def sleep_for_retry(self, response=None):
@@ -105,8 +104,8 @@ def get_password(config):
 
 def acquire_token(app, config, last_result=None):
     """Return MSAL's result: a dict with "access_token", or with "error" and its description."""
-    # The pattern to copy. The cache goes first, as it renews a token without the password; that is
-    # sent once a run, because repeating a rejected one is how accounts get locked.
+    # The pattern to copy: the cache first, because it renews a token without the password. That is
+    # sent once a run, as repeating it can lock the account: then the last result has to do.
     result = None
     accounts = app.get_accounts(username=config["username"])
     if accounts:
@@ -119,8 +118,8 @@ def acquire_token(app, config, last_result=None):
 
 
 def access_tokens(config):
-    """Yield a token before each call; exit with the error triple where there is none."""
-    cache = load_cache(config.get("token_cache"))
+    """Sign in and yield a token before each call, the cache saved; exit where there is none."""
+    cache = load_cache(config.get("token_cache") or "")
     try:
         app = msal.PublicClientApplication(
             config["client_id"], authority=config["authority"], timeout=TIMEOUT, token_cache=cache
@@ -135,8 +134,9 @@ def access_tokens(config):
         if 65001 in (result.get("error_codes") or []):
             flow = app.initiate_auth_code_flow(config["scope"], response_mode="form_post")
             lines.append("Visit this to consent: " + flow["auth_uri"])
-        sys.exit("\n".join(str(line) for line in lines))
-    except EOFError:
+        logging.critical("\n".join("%s" % line for line in lines))
+        sys.exit(1)
+    except EOFError:  # main() tells it.
         raise
     except UnicodeEncodeError:  # It may quote the password.
         sys.exit("Could not sign in: the username or the password has a character out of Latin-1")
@@ -155,20 +155,19 @@ def get_page(graph, link):
     except ValueError:
         page = None
     if reply.status_code != 200:
-        reason = reply.reason or reply.status_code
-        content = json.dumps(page, indent=2, ensure_ascii=False) if page else reply.text[:1024]
-        raise requests.HTTPError("{}\nContent: {}".format(reason, content))
+        body = json.dumps(page, indent=2) if page else reply.text[:1024]
+        raise requests.HTTPError("{}\nContent: {}".format(reply.reason or reply.status_code, body))
     if not isinstance(page, dict):
         raise ValueError("the answer is not a JSON object")
     return page
 
 
 def get_users(config):
-    """Return Graph's answer as a dict, the pages of a list joined into one."""
+    """Return Graph's answer as a dict, the pages joined; the token never leaves its origin."""
     graph = requests.Session()
-    graph.auth = lambda request: request  # Without an auth, a ~/.netrc would replace the header.
+    graph.auth = lambda request: request  # Does nothing, but keeps a ~/.netrc out of it.
     retry = GraphRetry(5, backoff_factor=1, raise_on_status=False, status_forcelist=[429, 503, 504])
-    graph.mount("https://", HTTPAdapter(max_retries=retry))
+    graph.mount("https://", requests.adapters.HTTPAdapter(max_retries=retry))
     tokens, endpoint = access_tokens(config), config["endpoint"]
     answer, users, seen = {NEXT_LINK: endpoint}, [], []
     while NEXT_LINK in answer:
@@ -193,8 +192,9 @@ def main(argv=None):
     parser.add_argument("parameters", help="JSON file with the settings")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every step to stderr")
     args = parser.parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.CRITICAL  # MSAL logs some of what it raises.
-    logging.basicConfig(level=level, format="%(message)s")
+    # MSAL logs what it raises, and whole the token answers that it cannot read.
+    logging.basicConfig(level="DEBUG" if args.verbose else "CRITICAL", format="%(message)s")
+    logging.getLogger("msal.oauth2cli").setLevel("CRITICAL")
     try:
         config, problems = load_config(args.parameters)
         if problems:
@@ -205,11 +205,11 @@ def main(argv=None):
             stdout.write(text.encode("utf-8", "backslashreplace"))
     except EOFError:
         parser.exit(2, '{}: "password" is missing, and none was typed\n'.format(args.parameters))
-    except (requests.RequestException, ValueError, RuntimeError) as error:
+    except (requests.RequestException, exceptions.HTTPError, ValueError, RuntimeError) as error:
         logging.debug("The call raised:", exc_info=True)
         sys.exit("Failed to call the Web Api: {}".format(error))
-    except (AttributeError, EnvironmentError) as error:
-        gone = getattr(error, "errno", None) in (errno.EPIPE, errno.EINVAL)
+    except (AttributeError, EnvironmentError) as error:  # AttributeError: it is None when closed.
+        gone = getattr(error, "errno", None) in (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows.
         sys.exit(1 if gone else "stdout cannot be written: {}".format(error))
     except KeyboardInterrupt:
         return 130

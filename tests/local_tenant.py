@@ -68,6 +68,11 @@ def cut_off(answer):
     return answer._replace(fault="cut off")
 
 
+def garbled(answer):
+    """Return the answer, with what is no TLS in the middle of its body."""
+    return answer._replace(fault="garbled")
+
+
 def b64(data):
     """Return data as base64url without padding, as tokens have it."""
     if not isinstance(data, bytes):
@@ -484,6 +489,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         half = len(answer.body) // 2 if answer.fault else len(answer.body)
         self.wfile.write(answer.body[:half])
         self.wfile.flush()
+        if answer.fault == "garbled":
+            os.write(self.connection.fileno(), b"This is no TLS record.")
         self.close_connection = self.close_connection or bool(answer.fault)
 
     do_GET = do_POST = do_request

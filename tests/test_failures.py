@@ -9,7 +9,7 @@ import time
 import pytest
 import trustme
 from conftest import interrupt
-from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off
+from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
 
 CALL_FAILED = "Failed to call the Web Api: "
 
@@ -127,6 +127,7 @@ FAULTS = {
     "string": Answer(200, b'"a"'),
     "cut-off": cut_off(Answer(200, b'{"token_endpoint": "https://somewhere.example.com/"}')),
     "hang-up": HANG_UP,
+    "garbled": garbled(Answer(200, b"{" + b" " * 5000 + b"}")),
 }
 
 
@@ -159,6 +160,7 @@ def test_an_object_of_another_shape_ends_in_words(tenant, run, step):
         ("list", CALL_FAILED + "the answer is not a JSON object\n"),
         ("string", CALL_FAILED + "the answer is not a JSON object\n"),
         ("cut-off", CALL_FAILED),
+        ("garbled", CALL_FAILED),
     ],
 )
 def test_a_broken_graph_ends_in_words(tenant, run, fault, words):
@@ -231,6 +233,33 @@ def test_a_username_that_cannot_be_sent_is_told(run):
     assert result.stderr == (
         "Could not sign in: the username or the password has a character out of Latin-1\n"
     )
+
+
+@pytest.mark.py27
+def test_an_error_with_letters_outside_ascii_is_told_whole(tenant, run):
+    text = "Application with identifier 'a' was not found in the directory 'Müller GmbH'."
+    tenant.refuse(700016, text, "unauthorized_client")
+    result = run()
+    assert (result.status, len(result.stderr.splitlines())) == (1, 3)
+    assert "AADSTS700016: {} Trace ID".format(text) in result.stderr
+
+
+@pytest.mark.py27
+def test_a_refusal_with_letters_outside_ascii_is_told_whole(tenant, run):
+    refusal = tenant.graph_error(None, 403, "Authorization_RequestDenied", "Nicht für Zoë.")
+    tenant.replace("graph", refusal)
+    content = run().stderr.split("Content: ")[1]
+    assert json.loads(content)["error"]["message"] == "Nicht für Zoë."
+
+
+@pytest.mark.parametrize("spoil", [lambda body: body + b"junk", lambda body: body[:-1]])
+def test_tokens_in_an_answer_that_cannot_be_read_are_not_logged(tenant, run, spoil):
+    def spoilt(request):
+        answer = tenant.on_token(request)
+        return answer._replace(body=spoil(answer.body))
+
+    tenant.replace("token", spoilt)
+    assert run("-v").status == 1
 
 
 @pytest.mark.parametrize("scenario", ["wrong-password", "unknown-tenant", "not-json", "forbidden"])

@@ -62,6 +62,12 @@ def test_without_the_setting_nothing_is_written(tenant, run, tmp_path):
     assert os.listdir(str(tmp_path)) == ["parameters.json"]
 
 
+@pytest.mark.parametrize("nothing", ["", False, 0, []])
+def test_an_empty_setting_is_no_cache(run, document, tmp_path, nothing):
+    assert run(token_cache=nothing) == (0, document(), "")
+    assert os.listdir(str(tmp_path)) == ["parameters.json"]
+
+
 @pytest.mark.py27
 def test_an_expired_token_is_refreshed_without_the_password(tenant, cached, cache):
     cached()
