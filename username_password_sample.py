@@ -8,6 +8,7 @@ stdout gets one JSON document or nothing, stderr what went wrong. The exit statu
 
 import argparse
 import errno
+import functools
 import getpass
 import json
 import logging
@@ -22,7 +23,6 @@ with warnings.catch_warnings():  # Old Pythons make the libraries warn, and cron
     import requests
     from requests.packages.urllib3 import Retry, exceptions
 
-TIMEOUT = 30  # Seconds of silence. Without it, a dead connection would hold the job for ever.
 NEXT_LINK = "@odata.nextLink"
 
 
@@ -30,9 +30,8 @@ class GraphRetry(Retry):
     """urllib3's Retry, but silence is retried once and an unreadable Retry-After is as none."""
 
     def increment(self, *args, **kwargs):
-        silence = (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError)
-        retry = self.new(total=min(self.total, 1)) if type(kwargs.get("error")) in silence else self
-        return super(GraphRetry, retry).increment(*args, **kwargs)
+        most = 1 if isinstance(kwargs.get("error"), exceptions.TimeoutError) else self.total
+        return super(GraphRetry, self.new(total=min(self.total, most))).increment(*args, **kwargs)
 
     def sleep_for_retry(self, response=None):
         try:
@@ -117,12 +116,12 @@ def acquire_token(app, config, last_result=None):
     return result
 
 
-def access_tokens(config):
+def access_tokens(http, config):
     """Sign in and yield a token before each call, the cache saved; exit where there is none."""
     cache = load_cache(config.get("token_cache") or "")
     try:
         app = msal.PublicClientApplication(
-            config["client_id"], authority=config["authority"], timeout=TIMEOUT, token_cache=cache
+            config["client_id"], authority=config["authority"], http_client=http, token_cache=cache
         )
         result = acquire_token(app, config)
         while result.get("access_token"):
@@ -147,9 +146,9 @@ def access_tokens(config):
         sys.exit("Could not sign in: {}: {}{}".format(type(error).__name__, error, more))
 
 
-def get_page(graph, link):
+def get_page(http, link, token):
     """Return Graph's answer as a dict; raise a RequestException or ValueError that says why not."""
-    reply = graph.get(link, timeout=TIMEOUT, allow_redirects=False)
+    reply = http.get(link, headers={"Authorization": "Bearer %s" % token}, allow_redirects=False)
     try:
         page = reply.json()
     except ValueError:
@@ -164,19 +163,21 @@ def get_page(graph, link):
 
 def get_users(config):
     """Return Graph's answer as a dict, the pages joined; the token never leaves its origin."""
-    graph = requests.Session()
-    graph.auth = lambda request: request  # Does nothing, but keeps a ~/.netrc out of it.
+    # MSAL gets this session too: its own would send the password again when a connection breaks.
+    http = requests.Session()
+    http.request = functools.partial(http.request, timeout=30)  # Seconds of silence.
+    http.auth = lambda request: request  # Does nothing, but keeps a ~/.netrc out of it.
     retry = GraphRetry(5, backoff_factor=1, raise_on_status=False, status_forcelist=[429, 503, 504])
-    graph.mount("https://", requests.adapters.HTTPAdapter(max_retries=retry))
-    tokens, endpoint = access_tokens(config), config["endpoint"]
+    adapter = requests.adapters.HTTPAdapter(max_retries=retry)
+    http.mount(requests.compat.urljoin(config["endpoint"], "/"), adapter)
+    tokens, endpoint = access_tokens(http, config), config["endpoint"]
     answer, users, seen = {NEXT_LINK: endpoint}, [], []
     while NEXT_LINK in answer:
         link = "{}".format(answer.pop(NEXT_LINK))
-        if link in seen or graph.should_strip_auth(endpoint, link) or "@" in link.split("/")[2]:
+        if link in seen or http.should_strip_auth(endpoint, link) or "@" in link.split("/")[2]:
             raise ValueError("the link to the next page leads astray: {}".format(link))
         seen.append(link)
-        graph.headers["Authorization"] = "Bearer {}".format(next(tokens))
-        page = get_page(graph, link)
+        page = get_page(http, link, next(tokens))
         if isinstance(page.get("value"), list):
             users.extend(page["value"])
             page["value"] = users
@@ -192,9 +193,8 @@ def main(argv=None):
     parser.add_argument("parameters", help="JSON file with the settings")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every step to stderr")
     args = parser.parse_args(argv)
-    # MSAL logs what it raises, and whole the token answers that it cannot read.
     logging.basicConfig(level="DEBUG" if args.verbose else "CRITICAL", format="%(message)s")
-    logging.getLogger("msal.oauth2cli").setLevel("CRITICAL")
+    logging.getLogger("msal.oauth2cli").setLevel("CRITICAL")  # It can log a token answer whole.
     try:
         config, problems = load_config(args.parameters)
         if problems:

@@ -9,7 +9,7 @@ import time
 import pytest
 import trustme
 from conftest import interrupt
-from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
+from local_tenant import HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
 
 CALL_FAILED = "Failed to call the Web Api: "
 
@@ -131,6 +131,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.py27
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("step", ["discovery", "instance", "realm", "mex", "wstrust", "token"])
 def test_a_broken_sign_in_service_ends_in_words(tenant, run, step, fault):
@@ -140,7 +141,8 @@ def test_a_broken_sign_in_service_ends_in_words(tenant, run, step, fault):
     result = run()
     assert result.status == 1
     assert result.stderr.startswith("Could not sign in: ")
-    assert "graph" not in tenant.steps()
+    assert tenant.requests[-1].step == step
+    assert tenant.steps().count(step) == 1
 
 
 @pytest.mark.parametrize("step", ["discovery", "instance", "token"])
@@ -292,5 +294,4 @@ def test_a_silent_server_ends_the_run(tenant, run, step):
     assert result.status == 1
     assert result.stderr.startswith(CALL_FAILED if step == "graph" else "Could not sign in: ")
     assert "timed out" in result.stderr.lower()
-    assert tenant.steps().count(step) == (1 if step in ("token", "wstrust") else 2)
-    assert tenant.requests[-1].host in (GRAPH, LOGIN, "sts.example.com")
+    assert tenant.steps().count(step) == (2 if step == "graph" else 1)

@@ -103,6 +103,7 @@ def test_a_netrc_does_not_replace_the_token(tenant, run, tmp_path, document):
     netrc.chmod(0o600)
     assert run(env={"HOME": str(tmp_path), "NETRC": str(netrc)}) == (0, document(), "")
     assert tenant.requests[-1].headers["Authorization"].startswith("Bearer ")
+    assert all("Authorization" not in r.headers for r in tenant.requests[:-1])
 
 
 @posix
