@@ -30,7 +30,7 @@ class GraphRetry(Retry):
     """urllib3's Retry, but silence is retried once and an unreadable Retry-After is as none."""
 
     def increment(self, *args, **kwargs):
-        most = 1 if isinstance(kwargs.get("error"), exceptions.TimeoutError) else self.total
+        most = 1 if "timed out" in str(kwargs.get("error")) else self.total
         return super(GraphRetry, self.new(total=min(self.total, most))).increment(*args, **kwargs)
 
     def sleep_for_retry(self, response=None):

@@ -12,6 +12,9 @@ from local_tenant import PARAMETERS, SAMPLE, LocalTenant
 
 SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
 
+# A suite that runs in the background ignores Ctrl-C, and what it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 Result = namedtuple("Result", "status stdout stderr")
 
 

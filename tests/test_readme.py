@@ -35,6 +35,7 @@ def code(cell):
 
 
 TROUBLES = [(code(row[0]), code(row[-1])[0]) for row in rows(section("Troubleshooting"))]
+MARKS = {"throttled": pytest.mark.slow}  # It is what the row says: a pause.
 
 
 def test_ci_runs_the_commands_of_the_readme():
@@ -86,7 +87,9 @@ def test_every_failure_has_a_row_and_every_row_a_scenario():
     assert set(named) == set(SCENARIOS) - (FEATURES - {"throttled"})
 
 
-@pytest.mark.parametrize("seen, scenario", TROUBLES)
+@pytest.mark.parametrize(
+    "seen, scenario", [pytest.param(*row, marks=MARKS.get(row[1], ())) for row in TROUBLES]
+)
 def test_what_a_row_says_is_seen_is_seen(parameters, seen, scenario):
     tenant = LocalTenant()
     SCENARIOS[scenario](tenant)
