@@ -85,7 +85,7 @@ class LocalTenant:
 
     The steps are discovery, instance, realm, mex, wstrust, token and graph. ``replace`` gives
     one of them another answer; ``requests`` has what was received and ``connections`` the hosts
-    of the TLS connections.
+    that were connected to.
     """
 
     def __init__(self):
@@ -103,6 +103,7 @@ class LocalTenant:
         self.sends_id_token = True
         self.trusted = True  # Whether what runs against it knows the certificate authority.
         self.delay = 0  # Seconds before each answer.
+        self.silent_hosts = set()  # Hosts to which the proxy leads nowhere, and does not say so.
         self.refusal = None  # What Entra says to right credentials.
         self.secrets = {self.password}  # All that no output may show.
         self.requests, self.connections = [], []
@@ -454,10 +455,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_CONNECT(self):
         self.host = self.path.rpartition(":")[0]
         tenant = self.server.tenant
+        tenant.connections.append(self.host)
+        if self.host in tenant.silent_hosts:
+            tenant.closing.wait()
+            return
         self.send_response(200)
         self.end_headers()
         self.connection = tenant.context(self.host).wrap_socket(self.connection, server_side=True)
-        tenant.connections.append(self.host)
         self.rfile = self.connection.makefile("rb")
         self.wfile = self.connection.makefile("wb")
         # Before Python 3.12, http.client's CONNECT arrives as HTTP/1.0.

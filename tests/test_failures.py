@@ -9,7 +9,7 @@ import time
 import pytest
 import trustme
 from conftest import interrupt
-from local_tenant import HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
+from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
 
 CALL_FAILED = "Failed to call the Web Api: "
 
@@ -295,3 +295,12 @@ def test_a_silent_server_ends_the_run(tenant, run, step):
     assert result.stderr.startswith(CALL_FAILED if step == "graph" else "Could not sign in: ")
     assert "timed out" in result.stderr.lower()
     assert tenant.steps().count(step) == (2 if step == "graph" else 1)
+
+
+@pytest.mark.slow
+def test_a_proxy_that_leads_nowhere_ends_the_run(tenant, run):
+    tenant.silent_hosts.add(GRAPH)
+    result = run()
+    assert result.status == 1
+    assert result.stderr.startswith(CALL_FAILED)
+    assert tenant.connections == [LOGIN, GRAPH, GRAPH]
