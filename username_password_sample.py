@@ -59,7 +59,7 @@ def load_config(path):
     if config.get("token_cache"):
         cache_path = os.path.join(os.path.dirname(path), str(config["token_cache"]))
         config["token_cache"] = os.path.realpath(cache_path)
-        if config["token_cache"] == os.path.realpath(path):
+        if os.path.exists(cache_path) and os.path.samefile(cache_path, path):
             problems.append('"token_cache" must not be the parameters file')
     return config, problems
 

@@ -203,11 +203,11 @@ def test_a_cache_that_cannot_be_written_does_not_cost_the_answer(tenant, run, tm
 
 
 @pytest.mark.py27
-@pytest.mark.parametrize("name", ["parameters.json", "./parameters.json", "link.json"])
+@pytest.mark.parametrize("name", ["parameters.json", "./parameters.json", "link.json", "hard.json"])
 def test_the_parameters_file_is_not_taken_for_a_cache(tenant, run, parameters, tmp_path, name):
     path = parameters(token_cache=name)
-    if name == "link.json":
-        os.symlink(path, str(tmp_path / name))
+    if name in ("link.json", "hard.json"):
+        {"link.json": os.symlink, "hard.json": os.link}[name](path, str(tmp_path / name))
     before = open(path).read()
     result = run(path=path)
     problem = '{}: "token_cache" must not be the parameters file\n'.format(path)
