@@ -90,7 +90,7 @@ def run(command, check):
 
     def run(*options, stdin=subprocess.DEVNULL, **more):
         argv, env = command(*options, **more)
-        done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, timeout=300)
+        done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, timeout=150)
         return check(done.returncode, done.stdout, done.stderr, "-v" in options)
 
     return run

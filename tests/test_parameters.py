@@ -134,3 +134,9 @@ def test_values_of_another_type_end_in_words(run, change):
     result = run(**change)
     assert result.status == 1
     assert result.stderr.startswith("Could not sign in: ") or result.stderr.count("\n") == 3
+
+
+def test_the_letters_of_a_scheme_and_a_host_may_be_large(run, document):
+    endpoint = "HTTPS://GRAPH.microsoft.com/v1.0/users"
+    authority = "HTTPS://LOGIN.microsoftonline.com/organizations"
+    assert run(endpoint=endpoint, authority=authority) == (0, document(), "")
