@@ -58,7 +58,7 @@ def load_config(path):
             problems.append('"{}" must be an https URL'.format(key))
     if config.get("token_cache"):
         cache_path = os.path.join(os.path.dirname(path), str(config["token_cache"]))
-        config["token_cache"] = os.path.realpath(cache_path)
+        config["token_cache"] = cache_path = os.path.realpath(cache_path)
         if os.path.exists(cache_path) and os.path.samefile(cache_path, path):
             problems.append('"token_cache" must not be the parameters file')
     return config, problems
@@ -127,7 +127,7 @@ def access_tokens(http, config):
         while result.get("access_token"):
             if config.get("token_cache") and cache.has_state_changed:
                 save_cache(cache.serialize(), config["token_cache"])
-            yield result["access_token"]
+            yield result["access_token"].strip()
             result = acquire_token(app, config, result)
         lines = [result.get(key) for key in ("error", "error_description", "correlation_id")]
         if 65001 in (result.get("error_codes") or []):
@@ -163,13 +163,12 @@ def get_page(http, link, token):
 
 def get_users(config):
     """Return Graph's answer as a dict, the pages joined; the token never leaves its origin."""
-    # MSAL gets this session too: its own would send the password again when a connection breaks.
+    # MSAL gets this session too: its own would repeat the password when a connection breaks.
     http = requests.Session()
-    http.request = functools.partial(http.request, timeout=30)  # Seconds of silence.
+    http.request = functools.partial(http.request, timeout=30, allow_redirects=False)  # Seconds.
     http.auth = lambda request: request  # Does nothing, but keeps a ~/.netrc out of it.
     retry = GraphRetry(5, backoff_factor=1, raise_on_status=False, status_forcelist=[429, 503, 504])
     adapter = requests.adapters.HTTPAdapter(max_retries=retry)
-    http.mount(requests.compat.urljoin(config["endpoint"], "/"), adapter)
     tokens, endpoint = access_tokens(http, config), config["endpoint"]
     answer, users, seen = {NEXT_LINK: endpoint}, [], []
     while NEXT_LINK in answer:
@@ -177,6 +176,7 @@ def get_users(config):
         if link in seen or http.should_strip_auth(endpoint, link) or "@" in link.split("/")[2]:
             raise ValueError("the link to the next page leads astray: {}".format(link))
         seen.append(link)
+        http.mount(requests.compat.urljoin(link, "/"), adapter)  # For Graph alone, not the sign-in.
         page = get_page(http, link, next(tokens))
         if isinstance(page.get("value"), list):
             users.extend(page["value"])

@@ -187,6 +187,29 @@ def test_sign_in_is_never_repeated(tenant, run, status):
     assert tenant.steps().count("token") == 1
 
 
+@pytest.mark.py27
+@pytest.mark.parametrize("step", ["token", "wstrust"])
+@pytest.mark.parametrize("where", ["https://{}/elsewhere", "http://{}/elsewhere", ""])
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_the_password_does_not_follow_a_redirect(tenant, run, step, where, status):
+    tenant.realm = "Federated" if step == "wstrust" else "Managed"
+    there = {"Location": where.format("sts.example.com")}
+    tenant.replace(step, Answer(status, b"", there), then_happy=True)
+    assert run().status == 1
+    assert tenant.requests[-1].step == step
+    assert tenant.steps().count(step) == 1
+
+
+@pytest.mark.parametrize("spoil", ["{}\n", " {} "])
+def test_a_blank_at_a_tokens_edge_does_no_harm(tenant, run, document, spoil):
+    def spoilt(request):
+        body = json.loads(tenant.on_token(request).body)
+        return tenant.json(dict(body, access_token=spoil.format(body["access_token"])))
+
+    tenant.replace("token", spoilt)
+    assert run() == (0, document(), "")
+
+
 def test_a_dead_proxy(tenant, run):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

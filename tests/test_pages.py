@@ -151,6 +151,16 @@ def test_a_page_refused_leaves_stdout_empty(tenant, pages, run):
     assert tenant.steps().count("graph") == 3
 
 
+@pytest.mark.parametrize("port, other", [("", ":443"), (":443", "")])
+def test_a_page_at_another_spelling_of_the_origin_is_asked_again(tenant, run, port, other):
+    first = {"value": [1], "@odata.nextLink": "https://{}{}/v1.0/users?a".format(GRAPH, other)}
+    last = tenant.json({"value": [2]})
+    tenant.replace("graph", tenant.json(first), Answer(429), HANG_UP, last)
+    result = run(endpoint="https://{}{}/v1.0/users".format(GRAPH, port))
+    assert json.loads(result.stdout)["value"] == [1, 2]
+    assert tenant.steps().count("graph") == 4
+
+
 # A listing that outlives its token.
 
 
