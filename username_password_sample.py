@@ -162,7 +162,7 @@ def get_page(http, link, token):
 
 
 def get_users(config):
-    """Return Graph's answer as a dict, the pages joined; the token never leaves its origin."""
+    """Return Graph's answer as a dict, its pages joined; raise as get_page() does."""
     # MSAL gets this session too: its own would repeat the password when a connection breaks.
     http = requests.Session()
     http.request = functools.partial(http.request, timeout=30, allow_redirects=False)  # Seconds.

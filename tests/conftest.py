@@ -11,6 +11,9 @@ import pytest
 from local_tenant import PARAMETERS, SAMPLE, LocalTenant
 
 SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
+CALL_FAILED = "Failed to call the Web Api: "
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 # A suite that runs in the background ignores Ctrl-C, and what it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,9 +91,11 @@ def check(tenant):
 def run(command, check):
     """Return a function that runs the command to its end and gives status, stdout and stderr."""
 
-    def run(*options, stdin=subprocess.DEVNULL, **more):
+    def run(*options, **more):
         argv, env = command(*options, **more)
-        done = subprocess.run(argv, env=env, stdin=stdin, capture_output=True, timeout=150)
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=150
+        )
         return check(done.returncode, done.stdout, done.stderr, "-v" in options)
 
     return run
@@ -168,7 +173,7 @@ def document(tenant):
 
     def document(answer=None):
         if answer is None:
-            answer = dict(tenant.page({"$top": "1000000"}))
+            answer = tenant.page({"$top": "1000000"})
         return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
 
     return document

@@ -719,7 +719,7 @@ def untrusted_certificate(tenant):
 @scenario
 def endless_pages(tenant):
     """A page's link leads back to the page."""
-    page = dict(tenant.page({}))
+    page = tenant.page({})
     page["@odata.nextLink"] = "https://{}/v1.0/users?$skiptoken=again".format(GRAPH)
     tenant.replace("graph", tenant.json(page))
 

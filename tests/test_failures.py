@@ -1,17 +1,14 @@
 """What a run that fails prints: nothing on stdout, the reason on stderr, status 1."""
 
 import json
-import os
 import socket
 import subprocess
 import time
 
 import pytest
 import trustme
-from conftest import interrupt
+from conftest import CALL_FAILED, interrupt, posix
 from local_tenant import GRAPH, HANG_UP, HTML, LOGIN, SCENARIOS, SILENCE, Answer, cut_off, garbled
-
-CALL_FAILED = "Failed to call the Web Api: "
 
 
 @pytest.mark.py27
@@ -296,7 +293,7 @@ def test_verbose_shows_more_and_no_secret(tenant, run, scenario):
     assert ("Traceback" in result.stderr) == (scenario != "wrong-password")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@posix
 @pytest.mark.parametrize("step", ["discovery", "graph"])
 def test_ctrl_c_ends_the_run_quietly(tenant, start, step):
     tenant.replace(step, SILENCE)

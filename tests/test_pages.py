@@ -4,9 +4,9 @@ import json
 import time
 
 import pytest
+from conftest import CALL_FAILED
 from local_tenant import ADFS, GRAPH, HANG_UP, SCENARIOS, Answer
 
-CALL_FAILED = "Failed to call the Web Api: "
 ASTRAY = CALL_FAILED + "the link to the next page leads astray: "
 USERS = "https://{}/v1.0/users".format(GRAPH)
 
@@ -151,6 +151,7 @@ def test_a_page_refused_leaves_stdout_empty(tenant, pages, run):
     assert tenant.steps().count("graph") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port, other", [("", ":443"), (":443", "")])
 def test_a_page_at_another_spelling_of_the_origin_is_asked_again(tenant, run, port, other):
     first = {"value": [1], "@odata.nextLink": "https://{}{}/v1.0/users?a".format(GRAPH, other)}

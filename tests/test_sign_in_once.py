@@ -6,18 +6,23 @@ import stat
 import subprocess
 
 import pytest
-from conftest import interrupt, read_terminal
+from conftest import interrupt, posix, read_terminal
 
 COLD = ["discovery", "instance", "realm", "token", "graph"]
 WARM = ["discovery", "graph"]
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 
 @pytest.fixture
 def cache(tmp_path):
     """The token cache's path, as 'token_cache': 'cache.json' names it."""
     return tmp_path / "cache.json"
+
+
+@pytest.fixture
+def missing(tmp_path):
+    """What is told when a password is needed and not to be had."""
+    path = tmp_path / "parameters.json"
+    return '{}: "password" is missing, and none was typed\n'.format(path)
 
 
 def beside(cache):
@@ -88,22 +93,20 @@ def test_a_revoked_refresh_token_falls_back_to_the_password(tenant, cached, cach
 
 
 @pytest.mark.py27
-def test_a_revoked_refresh_token_without_a_password(tenant, cached, cache, run, tmp_path):
+def test_a_revoked_refresh_token_without_a_password(tenant, cached, cache, run, missing):
     cached()
     expire(cache)
     tenant.revoke()
     result = run(token_cache=cache.name, password=None)
-    path = tmp_path / "parameters.json"
-    assert result == (2, "", '{}: "password" is missing, and none was typed\n'.format(path))
+    assert result == (2, "", missing)
     assert tenant.grants() == ["password", "refresh_token"]
 
 
 @pytest.mark.py27
 @pytest.mark.parametrize("password", [None, ""])
-def test_without_a_terminal_a_missing_password_is_told(tenant, run, tmp_path, password):
+def test_without_a_terminal_a_missing_password_is_told(tenant, run, missing, password):
     result = run(password=password)
-    path = tmp_path / "parameters.json"
-    assert result == (2, "", '{}: "password" is missing, and none was typed\n'.format(path))
+    assert result == (2, "", missing)
     assert "token" not in tenant.steps()
 
 
@@ -296,11 +299,10 @@ def test_the_password_is_not_asked_for_where_the_cache_serves(cached, start, cac
 
 @posix
 @pytest.mark.parametrize("keys", [b"\n", b"\x04"])
-def test_nothing_typed_is_no_password(tenant, typed, tmp_path, keys):
+def test_nothing_typed_is_no_password(tenant, typed, missing, keys):
     status, stdout, screen = typed(keys, password="")
-    path = tmp_path / "parameters.json"
     assert (status, stdout) == (2, "")
-    assert screen.endswith('{}: "password" is missing, and none was typed\n'.format(path))
+    assert screen.endswith(missing)
     assert "token" not in tenant.steps()
 
 

@@ -5,9 +5,8 @@ import os
 import subprocess
 
 import pytest
+from conftest import posix
 from local_tenant import GRAPH, LOGIN, SAMPLE, Answer
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 
 @pytest.mark.py27
