@@ -1,0 +1,100 @@
+"""The ADFS of a federated account, at sts.example.com: it checks the password, and vouches for it.
+
+MSAL first asks for its MEX document, which names its endpoints, and then for an assertion by
+WS-Trust. Entra takes the assertion in place of the password.
+"""
+
+import html
+import re
+import uuid
+
+from .directory import ADFS, b64
+from .proxy import Answer
+
+MEX = """\
+<?xml version="1.0" encoding="utf-8"?>
+<wsdl:definitions xmlns:wsdl="http://schemas.xmlsoap.org/wsdl/"
+    xmlns:wsp="http://schemas.xmlsoap.org/ws/2004/09/policy"
+    xmlns:wsa10="http://www.w3.org/2005/08/addressing"
+    xmlns:soap12="http://schemas.xmlsoap.org/wsdl/soap12/"
+    xmlns:sp="http://docs.oasis-open.org/ws-sx/ws-securitypolicy/200702"
+    xmlns:wsu="http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd">
+  <wsp:Policy wsu:Id="by_password">
+    <wsp:ExactlyOne><wsp:All>
+      <sp:TransportBinding/>
+      <sp:SignedEncryptedSupportingTokens><wsp:Policy>
+        <sp:UsernameToken><wsp:Policy><sp:WssUsernameToken10/></wsp:Policy></sp:UsernameToken>
+      </wsp:Policy></sp:SignedEncryptedSupportingTokens>
+    </wsp:All></wsp:ExactlyOne>
+  </wsp:Policy>
+  <wsdl:binding name="ByPassword13">
+    <wsp:PolicyReference URI="#by_password"/>
+    <soap12:binding transport="http://schemas.xmlsoap.org/soap/http"/>
+    <wsdl:operation name="Issue">
+      <soap12:operation
+          soapAction="http://docs.oasis-open.org/ws-sx/ws-trust/200512/RST/Issue"/>
+    </wsdl:operation>
+  </wsdl:binding>
+  <wsdl:service name="SecurityTokenService">
+    <wsdl:port name="ByPassword13" binding="ByPassword13">
+      <wsa10:EndpointReference>
+        <wsa10:Address>https://{adfs}/adfs/services/trust/13/usernamemixed</wsa10:Address>
+      </wsa10:EndpointReference>
+    </wsdl:port>
+  </wsdl:service>
+</wsdl:definitions>
+""".format(adfs=ADFS)
+
+ASSERTION = """\
+<saml:Assertion xmlns:saml='urn:oasis:names:tc:SAML:1.0:assertion'>{}</saml:Assertion>"""
+
+RSTR = """\
+<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"
+    xmlns:t="http://docs.oasis-open.org/ws-sx/ws-trust/200512"><s:Body>
+  <t:RequestSecurityTokenResponse>
+    <t:RequestedSecurityToken>{assertion}</t:RequestedSecurityToken>
+    <t:TokenType>urn:oasis:names:tc:SAML:1.0:assertion</t:TokenType>
+  </t:RequestSecurityTokenResponse>
+</s:Body></s:Envelope>
+"""
+
+SOAP_FAULT = """\
+<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Body><s:Fault>
+  <s:Code>
+    <s:Value>s:Sender</s:Value>
+    <s:Subcode><s:Value>a:FailedAuthentication</s:Value></s:Subcode>
+  </s:Code>
+  <s:Reason><s:Text xml:lang="en-US">ID3242: The security token could not be authenticated \
+or authorized.</s:Text></s:Reason>
+</s:Fault></s:Body></s:Envelope>
+"""
+
+
+class Adfs:
+    """The service; it has no state of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.hosts = [ADFS]
+
+    def step_of(self, path):
+        """Return which step of a run a request for the path is."""
+        return "mex" if path.endswith("/mex") else "wstrust"
+
+    def on_mex(self, request):
+        return Answer(200, MEX.encode(), {"Content-Type": "application/soap+xml; charset=utf-8"})
+
+    def on_wstrust(self, request):
+        xml = request.body.decode()
+        said = [
+            html.unescape(re.search("<wsse:{0}>(.*?)</wsse:{0}>".format(name), xml, re.S).group(1))
+            for name in ("Username", "Password")
+        ]
+        headers = {"Content-Type": "application/soap+xml; charset=utf-8"}
+        if said != [self.directory.username, self.directory.password]:
+            return Answer(500, SOAP_FAULT.encode(), headers)
+        secret = "assertion-" + uuid.uuid4().hex
+        assertion = ASSERTION.format(secret)
+        self.directory.assertions.add(assertion)
+        self.directory.secrets.update([secret, b64(assertion.encode())])
+        return Answer(200, RSTR.format(assertion=assertion).encode(), headers)
