@@ -3,14 +3,20 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
-from local_tenant import PARAMETERS, ROOT, SAMPLE, SCENARIOS, LocalTenant
+from conftest import CALL_FAILED, posix, read_terminal, shipped_tenant
+from local_tenant import PARAMETERS, ROOT, SAMPLE, load
+from tenant import LocalTenant
+from tenant.scenarios import SCENARIOS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEATURES = {"federated", "alternate-login", "many-users", "token-expires", "throttled"}
+TENANT = [sys.executable, str(ROOT / "tests" / "local_tenant.py")]
 
 
 def section(title):
@@ -24,18 +30,27 @@ def blocks(text, language):
 
 
 def rows(text):
-    """Return the cells of the table's rows, without its head."""
+    """Return the cells of the table's rows, without its head and the names of its groups."""
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [row for row in cells if not row[0].startswith("**")]
 
 
-def code(cell):
-    """Return what stands between backticks."""
-    return re.findall(r"`([^`]+)`", cell)
+def code(text):
+    """Return what stands between single backticks."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+
+
+def the_code(text, start):
+    """Return the one piece of code in the text that starts so."""
+    (found,) = {piece for piece in code(text) if piece.startswith(start)}
+    return found
 
 
 TROUBLES = [(code(row[0]), code(row[-1])[0]) for row in rows(section("Troubleshooting"))]
-MARKS = {"throttled": pytest.mark.slow}  # It is what the row says: a pause.
+
+
+# The way from the demo to one's own tenant.
 
 
 def test_ci_runs_the_commands_of_the_readme():
@@ -48,50 +63,180 @@ def test_ci_runs_the_commands_of_the_readme():
     assert "python -m pytest tests" in blocks(section("Run the tests"), "sh")[0]
 
 
-def test_the_settings_table_has_the_settings_of_the_program():
-    script = SAMPLE.read_text(encoding="utf-8")
-    table = {code(row[0])[0]: row[1] for row in rows(section("Your own tenant"))}
-    used = set(re.findall(r'config(?:\[|\.get\()"(\w+)"', script))
-    required = re.search(r"required = \((.*)\)", script).group(1)
-    assert set(table) == used
-    assert {k for k, v in table.items() if v == "required"} == set(re.findall(r'"(\w+)"', required))
-    assert {k for k, v in table.items() if v == "optional"} == {"password", "token_cache"}
-    assert set(json.loads(PARAMETERS.read_text(encoding="utf-8"))) < set(table)
-
-
-def test_the_transcript_of_a_success(tenant, on_terminal):
-    assert "?$select=displayName,mail" in section("Try it")
-    assert "has exit status 0" in section("Try it")
-    tenant.users = 2
-    endpoint = "https://graph.microsoft.com/v1.0/users?$select=displayName,mail"
-    assert on_terminal(endpoint=endpoint) == (0, blocks(section("Try it"), "text")[0])
-
-
 def without_ids(text):
     """Return the text with its GUIDs and times made alike."""
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<guid>", text)
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "<time>", text)
 
 
-def test_the_transcript_of_a_failure():
-    (said,) = re.findall(r"A failure, `python (tests/local_tenant.py .*?)`", section("Try it"))
-    done = subprocess.run([sys.executable, *said.split()], cwd=str(ROOT), capture_output=True)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert "has status 1" in section("Try it")
-    assert without_ids(done.stderr.decode()) == without_ids(blocks(section("Try it"), "text")[1])
+def test_the_transcripts_are_what_the_commands_print():
+    pty = pytest.importorskip("pty")
+    (text,) = blocks(section("Try it"), "text")
+    shown = re.findall(r"^\$ python tests/local_tenant.py (.*)\n((?:[^$].*\n)+)", text, re.M)
+    assert [command for command, _ in shown] == ["--users 1", "--scenario wrong-password"]
+    assert shown[0][0] in blocks(section("Try it"), "sh")[0]
+    for (arguments, output), status in zip(shown, (0, 1)):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([*TENANT, *arguments.split()], stdout=slave, stderr=slave)
+        os.close(slave)
+        assert without_ids(read_terminal(master)).startswith(without_ids(output))
+        assert process.wait() == status
+
+
+@posix
+def test_the_steps_make_a_file_of_ones_own_rehearse_it_and_run_it(tmp_path):
+    steps = section("Your own tenant")
+    copy = the_code(steps, "cp parameters.json parameters.local.json && ")
+    shutil.copytree(ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    subprocess.check_call(copy, shell=True, cwd=str(tmp_path / "clone"))
+    path = tmp_path / "clone" / "parameters.local.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(path.read_text().replace("your_", "our_").replace("organizations", "our.com"))
+    rehearse = the_code(steps, "python tests/local_tenant.py --parameters ").split()[1:]
+    done = subprocess.run(
+        [sys.executable, *rehearse], cwd=str(tmp_path / "clone"), capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["value"][0]["mail"] == "our_username@our_tenant.com"
+    run = the_code(steps, "python username_password_sample.py ").split()[1:]
+    with LocalTenant(load(path)) as tenant:
+        subprocess.run(
+            [sys.executable, *run],
+            cwd=str(tmp_path / "clone"),
+            env=tenant.environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def test_each_azure_cli_command_is_understood_by_its_parser(tmp_path):
+    az = shutil.which("az")
+    if not az:
+        pytest.skip("needs the Azure CLI")
+    lines = blocks(section("Your own tenant"), "sh")[0].splitlines()
+    assert len(lines) == 4
+    env = dict(os.environ, AZURE_CONFIG_DIR=str(tmp_path), AZURE_CORE_COLLECT_TELEMETRY="0")
+    for line in lines:
+        command = re.sub(r"^app=\$\((.*)\)$", r"\1", line).replace("$app", "an_id")
+        done = subprocess.run(
+            [az, *shlex.split(command)[1:]], env=env, capture_output=True, text=True
+        )
+        assert "az login" in done.stderr, (command, done.stderr)
+
+
+def test_the_settings_table_has_the_settings_of_the_program():
+    script = SAMPLE.read_text(encoding="utf-8")
+    table = {code(row[0])[0]: row[1] for row in rows(section("Settings"))}
+    required = re.search(r"REQUIRED = \((.*)\)", script).group(1)
+    assert [k for k, v in table.items() if v == "required"] == re.findall(r'"(\w+)"', required)
+    assert [k for k, v in table.items() if v == "optional"] == ["password", "token_cache"]
+    used = set(re.findall(r'config(?:\[|\.get\()"(\w+)"', script))
+    assert used == set(table) > set(json.loads(PARAMETERS.read_text(encoding="utf-8")))
+
+
+def test_the_fields_that_the_readme_names_are_those_that_are_shown():
+    said, rest = section("Settings").split("the rest is null")
+    shown = {k for k, v in shipped_tenant().graph.page()["value"][0].items() if v}
+    assert set(code(said.rpartition("a user shows")[2])) == shown
+
+
+# Sign in once, and jobs.
+
+
+@posix
+@pytest.mark.parametrize("scenario, second", [("", 0), ("sign-in-ended", 1)])
+def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, scenario, second):
+    once = section("Sign in once")
+    assert "`python tests/local_tenant.py --parameters parameters.local.json bash`" in once
+    assert "`--scenario sign-in-ended` before `bash`" in once
+    cache = json.loads("{{{}}}".format(the_code(once, '"token_cache"')))
+    config = dict(json.loads(PARAMETERS.read_bytes()), **cache)
+    first, then = tmp_path / "parameters.local.json", tmp_path / "without.json"
+    first.write_text(json.dumps(config))
+    then.write_text(json.dumps({k: v for k, v in config.items() if k != "password"}))
+    job = (
+        'for file; do "$PYTHON" "$SAMPLE" $file </dev/null >users.json; echo $?; done; wc -l *.json'
+    )
+    done = subprocess.run(
+        [*TENANT, "--parameters", str(first)]
+        + (["--scenario", scenario] if scenario else [])
+        + ["bash", "-c", job, "bash", str(first), str(then)],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHON=sys.executable, SAMPLE=str(SAMPLE)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split()[:2] == ["0", str(second)]
+    assert ("no kept sign-in serves" in done.stderr) == bool(second)
+
+
+@pytest.mark.parametrize(
+    "status, change",
+    [
+        (0, {}),
+        (1, {"password": "another"}),
+        (2, {"scope": "User.ReadBasic.All"}),
+    ],
+)
+def test_the_statuses_are_those_of_the_list(run, status, change):
+    assert re.search(r"^- {} when ".format(status), section("In a job"), re.M)
+    assert run(**change).status == status
+
+
+@posix
+def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
+    (command,) = blocks(section("In a job"), "sh")
+    line = subprocess.check_output(["bash", "-c", command], cwd=str(tmp_path), text=True)
+    job = line.replace("15 6 * * * ", "")
+    assert job.startswith("cd '{}' && .venv/bin/python ".format(tmp_path))
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nexec "{}" "$@"\n'.format(sys.executable))
+    python.chmod(0o700)
+    for path, name in ((SAMPLE, SAMPLE.name), (PARAMETERS, "parameters.local.json")):
+        shutil.copy(path, tmp_path / name)
+    for scenario, status in (("federated", 0), ("wrong-password", 1)):
+        tenant = shipped_tenant()
+        SCENARIOS[scenario](tenant)
+        with tenant:
+            done = subprocess.run(["sh", "-c", job], env=tenant.environment(), capture_output=True)
+        assert (done.returncode, done.stdout) == (status, b"")
+        assert bool(done.stderr) == bool(status)
+        assert len(json.loads((tmp_path / "users.json").read_text(encoding="utf-8"))["value"]) == 5
+    assert (tmp_path / "users.new").read_bytes() == b""
+
+
+@posix
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_the_jq_line_makes_a_table_with_a_header(run, tmp_path):
+    (tmp_path / "users.json").write_text(run().stdout, encoding="utf-8")
+    command = the_code(section("In a job"), "jq ")
+    subprocess.check_call(command, shell=True, cwd=str(tmp_path))
+    table = (tmp_path / "users.csv").read_text(encoding="utf-8").splitlines()
+    assert table[:2] == ['"name","account"', '"Zoë Brontë","your_username@your_tenant.com"']
+    assert len(table) == 6
+
+
+def test_git_ignores_what_the_commands_write():
+    ignored = set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
+    written = set(re.findall(r"> (users\.\w+)", section("In a job")))
+    assert written == {"users.new", "users.err", "users.json", "users.csv"}
+    assert written | {"token_cache.json", "parameters.*.json", ".venv/"} <= ignored
+
+
+# Troubleshooting.
 
 
 def test_every_failure_has_a_row_and_every_row_a_scenario():
     named = [scenario for _, scenario in TROUBLES]
-    assert len(named) == len(set(named))
-    assert set(named) == set(SCENARIOS) - (FEATURES - {"throttled"})
+    assert sorted(named) == sorted(set(SCENARIOS) - (FEATURES - {"throttled"}))
 
 
 @pytest.mark.parametrize(
-    "seen, scenario", [pytest.param(*row, marks=MARKS.get(row[1], ())) for row in TROUBLES]
+    "seen, scenario", [row for row in TROUBLES if row[1] not in ("throttled", "sign-in-ended")]
 )
 def test_what_a_row_says_is_seen_is_seen(parameters, seen, scenario):
-    tenant = LocalTenant()
+    tenant = shipped_tenant()
     SCENARIOS[scenario](tenant)
     with tenant:
         done = subprocess.run(
@@ -101,39 +246,22 @@ def test_what_a_row_says_is_seen_is_seen(parameters, seen, scenario):
         )
     assert seen
     for words in seen:
-        assert words in (done.stdout + done.stderr).decode()
-    assert done.returncode == (0 if scenario in FEATURES else 1)
+        assert words in done.stderr.decode()
+    assert (done.returncode, done.stdout) == (1, b"")
+    group = README.split("`{}` |\n".format(scenario))[0].rpartition("| **")[2]
+    if not group.startswith("The network"):
+        assert group.startswith("Graph") == (CALL_FAILED in done.stderr.decode())
 
 
-@pytest.mark.parametrize("status", ["0 for users", "1 when", "2 when", "130 after Ctrl-C"])
-def test_the_statuses_are_those_of_the_script(status):
-    assert status in section("In a job")
-    assert status in " ".join(SAMPLE.read_text(encoding="utf-8").split('"""')[1].split())
+@pytest.mark.slow
+def test_what_looks_like_a_pause_is_one():
+    (seen,) = [seen for seen, scenario in TROUBLES if scenario == "throttled"]
+    done = subprocess.run([*TENANT, "--scenario", "throttled"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert seen[0] in done.stdout
 
 
-def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
-    (line,) = blocks(section("In a job"), "sh")
-    job = line.split(" * * * ")[1].strip()
-    assert job.startswith("cd /opt/users && .venv/bin/python ")
-    job = job.replace("cd /opt/users", "cd '{}'".format(tmp_path))
-    job = job.replace(".venv/bin/python", sys.executable)
-    for path in (SAMPLE, PARAMETERS):
-        name = path.name.replace("parameters.json", "parameters.local.json")
-        (tmp_path / name).write_bytes(path.read_bytes())
-    for scenario, status in (("federated", 0), ("wrong-password", 1)):
-        tenant = LocalTenant()
-        SCENARIOS[scenario](tenant)
-        with tenant:
-            done = subprocess.run(["sh", "-c", job], env=tenant.environment(), capture_output=True)
-        assert (done.returncode, done.stdout) == (status, b"")
-        assert bool(done.stderr) == bool(status)
-        assert len(json.loads((tmp_path / "users.json").read_text(encoding="utf-8"))["value"]) == 5
-
-
-def test_the_token_cache_of_the_readme_is_ignored_by_git():
-    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert '"token_cache": "token_cache.json"' in section("Sign in once")
-    assert {"token_cache.json", "parameters.*.json", ".venv/"} <= set(ignored)
+# What it looks like.
 
 
 def test_local_links_and_anchors_resolve():
@@ -148,58 +276,10 @@ def test_local_links_and_anchors_resolve():
             assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("name, budget", [("username_password_sample.py", 220), ("README.md", 159)])
-def test_the_budget_of_lines(name, budget):
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= budget
-    if name.endswith(".py"):
-        assert max(map(len, lines)) <= 100
-
-
-@pytest.mark.parametrize("script", ["username_password_sample.py", "tests/local_tenant.py"])
-def test_the_inline_metadata_names_the_packages_of_requirements_txt(script):
-    text = (ROOT / script).read_text(encoding="utf-8")
-    (block,) = re.findall(r"^# /// script\n(.*?)^# ///$", text, re.M | re.S)
-    dependencies = re.findall(r'"([^"]+)"', block.split("dependencies = ")[1])
-    required = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
-    if script.startswith("tests/"):
-        for_tests = (ROOT / "tests" / "requirements.txt").read_text(encoding="utf-8").split()
-        required += [line for line in for_tests if line.startswith("trustme")]
-    assert dependencies == required
-
-
-def test_the_scenarios_are_listed():
-    command = [sys.executable, str(ROOT / "tests" / "local_tenant.py"), "--list"]
-    listed = subprocess.check_output(command, text=True).splitlines()
-    assert [line.split()[0] for line in listed] == list(SCENARIOS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tool", ["uv run", "pipx run"])
-def test_the_script_alone_runs_with_nothing_installed(tool, parameters, tmp_path):
-    folder = tmp_path / "alone"
-    folder.mkdir()
-    (folder / SAMPLE.name).write_bytes(SAMPLE.read_bytes())
-    command = [*tool.split(), SAMPLE.name]
-    clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    try:
-        # The packages come from the index, so this first call is made without the tenant's proxy.
-        subprocess.run([*command, "--help"], cwd=str(folder), env=clean, check=True)
-    except FileNotFoundError:
-        pytest.skip("needs {}".format(tool.split()[0]))
-    with LocalTenant() as tenant:
-        env = dict(tenant.environment(), UV_OFFLINE="1")
-        env.pop("VIRTUAL_ENV", None)
-        done = subprocess.run(
-            [*command, parameters()], cwd=str(folder), env=env, capture_output=True
-        )
-        assert json.loads(done.stdout) == tenant.page({})
-    assert done.returncode == 0
-
-
-@pytest.mark.skipif("LIVE_PARAMETERS" not in os.environ, reason="LIVE_PARAMETERS names no file")
-def test_the_real_services_answer():
-    path = os.environ["LIVE_PARAMETERS"]
-    done = subprocess.run([sys.executable, str(SAMPLE), path], capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)
+def test_it_is_short_and_has_no_long_paragraph():
+    assert len(README.splitlines()) <= 160
+    text = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    for paragraph in text.splitlines():
+        if not paragraph.startswith("|"):
+            assert len(paragraph.split()) <= 80, paragraph

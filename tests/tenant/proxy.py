@@ -50,6 +50,7 @@ class Proxy:
         self.hosts, self.answer = hosts, answer
         self.authority = trustme.CA()
         self.connections = []  # The hosts that were connected to.
+        self.refusal = None  # The status and phrase with which it lets nobody through.
         self.silent_hosts = set()  # The way to these leads nowhere, and nobody says so.
         self.closing = threading.Event()
         self._contexts = {}
@@ -96,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.host in proxy.silent_hosts:
             proxy.closing.wait()
             return
-        if self.host not in proxy.hosts:
+        if proxy.refusal or self.host not in proxy.hosts:
             self.refuse(self.host)
             return
         self.send_response(200)
@@ -135,11 +136,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_request
 
     def refuse(self, host):
-        """Say that nobody is there; in the phrase, because some clients show nothing else."""
-        said = "the local tenant does not stand for {}".format(host)
+        """Let nobody through; the phrase says why, because some clients show nothing else."""
+        nobody = 502, "the local tenant does not stand for {}".format(host)
+        status, said = self.server.proxy.refusal or nobody
+        body = "{}; it stands for {}\n".format(said, ", ".join(self.server.proxy.hosts)).encode()
         self.close_connection = True
-        self.send_response(502, said)
-        body = "{}, only for {}\n".format(said, ", ".join(self.server.proxy.hosts)).encode()
+        self.send_response(status, said)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

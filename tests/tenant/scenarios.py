@@ -4,7 +4,6 @@ To add one, write a function here: its name, with - for _, is the scenario's, an
 what --list says of it. A failure also needs its row in the README's troubleshooting table.
 """
 
-from .directory import ADFS
 from .proxy import Answer, json_answer
 
 SCENARIOS = {}
@@ -197,6 +196,6 @@ def not_json(tenant):
 
 
 @scenario
-def redirected(tenant):
-    """The call is redirected to another place."""
-    tenant.replace("graph", Answer(302, b"", {"Location": "https://{}/elsewhere".format(ADFS)}))
+def proxy_login(tenant):
+    """The proxy wants a name and a password."""
+    tenant.proxy.refusal = 407, "Proxy Authentication Required"
