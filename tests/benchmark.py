@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from local_tenant import PARAMETERS, SAMPLE, LocalTenant
+from local_tenant import PARAMETERS, SAMPLE, load
+from tenant import LocalTenant
 
 BASELINE = """
 import json, sys
@@ -68,8 +69,8 @@ def main():
         for name, users, delay, end, times in ROWS:
             parameters.write_text(json.dumps(dict(config, endpoint=config["endpoint"] + end)))
             runs = []
-            with LocalTenant() as tenant:
-                tenant.users, tenant.delay = users, delay
+            with LocalTenant(load(PARAMETERS)) as tenant:
+                tenant.directory.size, tenant.delay = users, delay
                 for _ in range(times):
                     for script in (SAMPLE, baseline):
                         runs.append(measure(script, parameters, tenant.environment()))

@@ -63,6 +63,14 @@ def test_ci_runs_the_commands_of_the_readme():
     assert "python -m pytest tests" in blocks(section("Run the tests"), "sh")[0]
 
 
+def test_the_workflow_runs_the_commands_of_the_readme():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    workflow = re.sub(r"^ +", "", workflow, flags=re.M)
+    for title in ("Try it", "Run the tests"):
+        assert re.sub(r"^ +", "", blocks(section(title), "sh")[0], flags=re.M) in workflow
+    assert the_code(section("Try it"), "py -m venv") + "\n" in workflow
+
+
 def without_ids(text):
     """Return the text with its GUIDs and times made alike."""
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<guid>", text)

@@ -156,6 +156,7 @@ def test_a_sign_in_is_kept_from_tenant_to_tenant(own, tmp_path):
     assert (tmp_path / "kept.json").exists()
 
 
+@posix  # The curl of Windows takes its authorities from Windows alone.
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_curl_gets_graphs_refusal_and_of_others_that_nobody_is_there():
     url = "https://graph.microsoft.com/v1.0/users"
@@ -192,7 +193,7 @@ def test_the_scenarios_are_listed():
 def test_the_commands_status_is_its_own():
     assert local_tenant(sys.executable, "-c", "raise SystemExit(7)") == (7, "", "")
     status, stdout, stderr = local_tenant("no_such_command")
-    assert (status, stderr) == (127, "no_such_command: No such file or directory\n")
+    assert (status, stdout, stderr.partition(": ")[0]) == (127, "", "no_such_command")
 
 
 @posix

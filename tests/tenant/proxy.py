@@ -6,7 +6,6 @@ on to be answered, and breaks the wire where an answer says so.
 
 import http.server
 import json
-import os
 import socket
 import socketserver
 import ssl
@@ -130,7 +129,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(answer.body[:half])
         self.wfile.flush()
         if answer.fault == "garbled":
-            os.write(self.connection.fileno(), b"This is no TLS record.")
+            socket.socket.send(self.connection, b"This is no TLS record.")
         self.close_connection = self.close_connection or bool(answer.fault)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_request
