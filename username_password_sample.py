@@ -3,10 +3,8 @@
 # ///
 """Print the users of a Microsoft 365 tenant as JSON, signed in with a username and a password.
 
-    python username_password_sample.py parameters.json
-
-The settings in parameters.json:
-  authority    required  https://login.microsoftonline.com/organizations, or the tenant at its end
+Usage: python username_password_sample.py parameters.json, a file with these settings:
+  authority    required  https://login.microsoftonline.com/organizations (or /your_tenant.com)
   client_id    required  application (client) ID of an app that allows public client flows
   username     required  user principal name: somebody@your_tenant.com
   scope        required  list of delegated permissions: ["User.ReadBasic.All"]
@@ -17,10 +15,11 @@ The settings in parameters.json:
 Microsoft deprecates this sign-in. Accounts with MFA or under Conditional Access, guests and
 personal accounts cannot use it. The password goes to the authority, or to the account's own ADFS.
 
-stdout gets one JSON document, whole if the exit status is 0; stderr what went wrong, and each step
-with -v. The status is 1 if the sign-in, the call of Graph or the printing failed, 2 if the command
-line, the parameters or the token cache cannot be understood, 130 after Ctrl-C.
-For Python 2.7 stand here unicode_literals, io.open and EnvironmentError (OSError today).
+stdout gets one JSON document (after "Users from graph: " on a terminal), whole if the exit status
+is 0; stderr gets what went wrong, and each step with -v, which can show secrets. The status is 1 if
+the sign-in, the call of Graph or the printing failed, 2 if the command line, the parameters or the
+token cache cannot be understood, 130 after Ctrl-C. For Python 2.7 (msal 1.27, requests 2.27) stand
+here unicode_literals, io.open, type(""), getattr() and EnvironmentError, which is OSError today.
 """
 
 from __future__ import unicode_literals
@@ -51,7 +50,7 @@ def main():
     # This script's own messages are CRITICAL, because MSAL logs as ERROR what it also raises.
     logging.basicConfig(level="DEBUG" if args.verbose else "CRITICAL", format="%(message)s")
 
-    path_read = args.parameters
+    path_read = args.parameters  # For the error, the file that is being read.
     try:
         config = load_parameters(path_read)
         path_read = config.get("token_cache", "")
@@ -65,18 +64,18 @@ def main():
         )
         # The cache has a token if an earlier run has kept its sign-in in the file.
         result = acquire_token_from_cache(app, config) or acquire_token_by_password(app, config)
-    except EOFError:  # There is no password, neither in the parameters nor typed.
+    except EOFError:  # There is no password in the parameters, and none was typed.
         reason = 'no kept sign-in serves, and "password" is missing; run this once at a terminal'
         logging.critical("Could not sign in: %s", reason)
         return 1
     except Exception as error:  # What MSAL raises has no common base class.
-        # Only -v shows the ADFS's XML or the "Body" sent that a text quotes: they hold secrets.
+        # Cut an ADFS's XML with its assertion, and http.client's "Body ('password') is not valid".
         reason = re.sub("(?s)<.*>|Body .*", "<...>", "{}: {}".format(type(error).__name__, error))
         logging.critical("Could not sign in: %s", reason, exc_info=args.verbose)
         return 1
     if "access_token" not in result:
-        for key in ("error", "error_description", "correlation_id"):
-            logging.critical("%s", result.get(key))
+        triple = map(result.get, ("error", "error_description", "correlation_id"))
+        logging.critical("%s\n%s\n%s", *triple)
         return 1
     if config.get("token_cache") and cache.has_state_changed:
         save_token_cache(cache, config["token_cache"])
@@ -102,15 +101,16 @@ def main():
 
 
 def load_parameters(path):
-    """Return the settings as a dict; raise EnvironmentError, or ValueError with all problems."""
+    """Return the settings as a dict; raise EnvironmentError, TypeError or ValueError if unfit."""
     with open(path, "rb") as parameters:  # As bytes, so that json finds out the encoding.
-        config = dict(json.load(parameters))  # A TypeError if it is no JSON object.
+        config = dict(json.load(parameters))  # A number or null, say, is a TypeError.
     problems = []
     for key in REQUIRED + ("password", "token_cache"):
+        kind = list if key == "scope" else type("")
         if key in REQUIRED and not config.get(key):
             problems.append('"{}" is missing or empty'.format(key))
-        elif not isinstance(config.get(key, ""), list if key == "scope" else type("")):
-            problems.append('"{}" has the wrong type'.format(key))
+        elif not isinstance(config.get(key, kind()), kind):
+            problems.append('"{}" has the wrong type (scope is a list, all else text)'.format(key))
         elif key in ("authority", "endpoint") and not config[key].lower().startswith("https://"):
             problems.append('"{}" must be an https URL'.format(key))
     if problems:
@@ -126,8 +126,8 @@ def load_token_cache(path):
     if os.path.exists(path):
         with open(path) as cache_file:
             cache.deserialize(cache_file.read())
-        tables = json.loads(cache.serialize())
-        if not isinstance(tables, dict) or set(map(type, tables.values())) - {dict}:
+        tables = json.loads(cache.serialize())  # As MSAL reads it: nothing is {}.
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise ValueError("not a token cache")
     return cache
 
@@ -147,8 +147,8 @@ def save_token_cache(cache, path):
 
 def get_users(app, config, result):
     """Return Graph's answer as a dict, all pages in one; raise an exception that says why not."""
-    # Like Microsoft's own Graph libraries, try 429, 503, 504, silence and a broken connection three
-    # times more: after the seconds that Retry-After says, or else after 0, 2 and 4.
+    # 429, 503, 504, and silence or a broken connection before the answer begins get three more
+    # tries: after the seconds that Retry-After says, or else after 0, 2 and 4.
     retry = Retry(3, backoff_factor=1, status_forcelist=[429, 503, 504], raise_on_status=False)
     session = requests.Session()
     session.mount("https://", HTTPAdapter(max_retries=retry))
@@ -160,8 +160,8 @@ def get_users(app, config, result):
         if link in links or (there.scheme, there.hostname) != (here.scheme, here.hostname):
             raise ValueError("the link to the next page leads astray: {}".format(link))
         links.append(link)
-        # A long listing outlives its token. MSAL then renews it; if it is refused, the old one goes
-        # on. The password is not sent again, because repeating it is how accounts get locked.
+        # A long listing outlives its token. MSAL then renews it; if that is refused, the token at
+        # hand goes on. Sending the password again and again is how accounts get locked.
         result = acquire_token_from_cache(app, config) or result
         page = get_page(session, link, result["access_token"])
         if not isinstance(answer.get("value"), list) or not isinstance(page.get("value"), list):
@@ -199,7 +199,7 @@ def acquire_token_by_password(app, config):
     if not password and os.isatty(0):
         password = getpass.getpass("Password for {}: ".format(username))
     if not password:
-        raise EOFError("no password")
+        raise EOFError("no password")  # As getpass() does after Ctrl-D.
     return app.acquire_token_by_username_password(username, password, scopes=config["scope"])
 
 

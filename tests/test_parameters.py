@@ -92,11 +92,11 @@ def test_all_problems_are_told_at_once(refused, parameters):
     assert refused(path).split("; ") == [
         '"authority" must be an https URL',
         '"client_id" is missing or empty',
-        '"username" has the wrong type',
-        '"scope" has the wrong type',
+        '"username" has the wrong type (scope is a list, all else text)',
+        '"scope" has the wrong type (scope is a list, all else text)',
         '"endpoint" must be an https URL',
-        '"password" has the wrong type',
-        '"token_cache" has the wrong type',
+        '"password" has the wrong type (scope is a list, all else text)',
+        '"token_cache" has the wrong type (scope is a list, all else text)',
     ]
 
 
