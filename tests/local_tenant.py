@@ -45,6 +45,16 @@ def load(path):
     return config
 
 
+def greeting(directory, path):
+    """Return what a shell says first; the password is named if it is the shipped one."""
+    shipped = load(PARAMETERS)["password"]
+    password = '"{}"'.format(shipped) if directory.password == shipped else "the one in the file"
+    return (
+        "In this shell, {0.login} and {0.graph} are a tenant on this machine, and nothing else is"
+        " there. It knows the app and the user of {1}; the password is {2}. Type exit to leave."
+    ).format(directory, path, password)
+
+
 def run(command, env):
     """Run the command to its end and return its exit status, as a shell would."""
     try:
@@ -85,11 +95,7 @@ def main():
     command = args.command or [sys.executable, str(SAMPLE), args.parameters]
     with tenant:
         if Path(command[0]).stem.lower() in SHELLS and sys.stdin.isatty() and sys.stderr.isatty():
-            print(
-                "In this shell {} are a tenant on this machine, and nothing else is there."
-                " Type exit to leave it.".format(", ".join(tenant.services)),
-                file=sys.stderr,
-            )
+            print(greeting(tenant.directory, args.parameters), file=sys.stderr)
         return run(command, tenant.environment())
 
 

@@ -80,7 +80,9 @@ def without_ids(text):
 def test_the_transcripts_are_what_the_commands_print():
     pty = pytest.importorskip("pty")
     (text,) = blocks(section("Try it"), "text")
-    shown = re.findall(r"^\$ python tests/local_tenant.py (.*)\n((?:[^$].*\n)+)", text, re.M)
+    shown = re.findall(
+        r"^\$ .venv/bin/python tests/local_tenant.py (.*)\n((?:[^$].*\n)+)", text, re.M
+    )
     assert [command for command, _ in shown] == ["--users 1", "--scenario wrong-password"]
     assert shown[0][0] in blocks(section("Try it"), "sh")[0]
     for (arguments, output), status in zip(shown, (0, 1)):
@@ -100,13 +102,13 @@ def test_the_steps_make_a_file_of_ones_own_rehearse_it_and_run_it(tmp_path):
     path = tmp_path / "clone" / "parameters.local.json"
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(path.read_text().replace("your_", "our_").replace("organizations", "our.com"))
-    rehearse = the_code(steps, "python tests/local_tenant.py --parameters ").split()[1:]
+    rehearse = the_code(steps, ".venv/bin/python tests/local_tenant.py --parameters ").split()[1:]
     done = subprocess.run(
         [sys.executable, *rehearse], cwd=str(tmp_path / "clone"), capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["value"][0]["mail"] == "our_username@our_tenant.com"
-    run = the_code(steps, "python username_password_sample.py ").split()[1:]
+    run = the_code(steps, ".venv/bin/python username_password_sample.py ").split()[1:]
     with LocalTenant(load(path)) as tenant:
         subprocess.run(
             [sys.executable, *run],
@@ -155,7 +157,9 @@ def test_the_fields_that_the_readme_names_are_those_that_are_shown():
 @pytest.mark.parametrize("scenario, second", [("", 0), ("sign-in-ended", 1)])
 def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, scenario, second):
     once = section("Sign in once")
-    assert "`python tests/local_tenant.py --parameters parameters.local.json bash`" in once
+    assert (
+        "`.venv/bin/python tests/local_tenant.py --parameters parameters.local.json bash`" in once
+    )
     assert "`--scenario sign-in-ended` before `bash`" in once
     cache = json.loads("{{{}}}".format(the_code(once, '"token_cache"')))
     config = dict(json.loads(PARAMETERS.read_bytes()), **cache)

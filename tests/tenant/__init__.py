@@ -36,6 +36,7 @@ class LocalTenant:
         }
         self.proxy = Proxy(list(self.services), self.answer)
         self.trusted = True  # Whether what runs against it knows its certificate authority.
+        self.reachable = True  # Whether its proxy is where the environment says.
         self.delay = 0  # Seconds before each answer.
         self.requests = []
         self._answers = {}
@@ -81,9 +82,10 @@ class LocalTenant:
     def environment(self):
         """Return the environment in which whatever honours it finds this tenant, and only it."""
         env = {k: v for k, v in os.environ.items() if k.lower() != "no_proxy"}
+        proxy = self.proxy.url if self.reachable else "http://127.0.0.1:9"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             # In the lower case too: it wins in most programs, and curl knows no HTTP_PROXY.
-            env[name] = env[name.lower()] = self.proxy.url
+            env[name] = env[name.lower()] = proxy
         for name in (
             "REQUESTS_CA_BUNDLE",
             "CURL_CA_BUNDLE",

@@ -196,6 +196,12 @@ def not_json(tenant):
 
 
 @scenario
+def no_network(tenant):
+    """The way to the network is closed."""
+    tenant.reachable = False
+
+
+@scenario
 def proxy_login(tenant):
     """The proxy wants a name and a password."""
     tenant.proxy.refusal = 407, "Proxy Authentication Required"
