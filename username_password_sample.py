@@ -69,8 +69,8 @@ def main():
         logging.critical("Could not sign in: %s", reason)
         return 1
     except Exception as error:  # What MSAL raises has no common base class.
-        # Cut an ADFS's XML with its assertion, and http.client's "Body ('password') is not valid".
-        reason = re.sub("(?s)<.*>|Body .*", "<...>", "{}: {}".format(type(error).__name__, error))
+        # MSAL quotes an ADFS's answer whole, assertion included; an encoding error the password.
+        reason = re.sub("(?s)<.*>|codec .*", "<...>", "{}: {}".format(type(error).__name__, error))
         logging.critical("Could not sign in: %s", reason, exc_info=args.verbose)
         return 1
     if "access_token" not in result:
@@ -87,7 +87,7 @@ def main():
         return 1
 
     try:
-        fd = sys.stdout.fileno()  # An AttributeError if stdout is closed: then it is None.
+        fd = sys.stdout.fileno()  # If stdout is closed, it is None: an AttributeError.
         with io.open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stdout:
             stdout.write("Users from graph: " if stdout.isatty() else "")
             # In pieces: the whole text at once would more than double the memory.
@@ -126,7 +126,7 @@ def load_token_cache(path):
     if os.path.exists(path):
         with open(path) as cache_file:
             cache.deserialize(cache_file.read())
-        tables = json.loads(cache.serialize())  # As MSAL reads it: nothing is {}.
+        tables = json.loads(cache.serialize())  # MSAL takes an empty file for {}.
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise ValueError("not a token cache")
     return cache
@@ -161,7 +161,7 @@ def get_users(app, config, result):
             raise ValueError("the link to the next page leads astray: {}".format(link))
         links.append(link)
         # A long listing outlives its token. MSAL then renews it; if that is refused, the token at
-        # hand goes on. Sending the password again and again is how accounts get locked.
+        # hand goes on. The password is not sent again: repeating it is how accounts get locked.
         result = acquire_token_from_cache(app, config) or result
         page = get_page(session, link, result["access_token"])
         if not isinstance(answer.get("value"), list) or not isinstance(page.get("value"), list):
@@ -188,7 +188,7 @@ def get_page(session, url, access_token):
 
 
 def acquire_token_from_cache(app, config):
-    """Return a dict with "access_token", renewed if need be, or None if the cache has none."""
+    """Return a dict with "access_token", renewed if need be, or None if there is none to be had."""
     accounts = app.get_accounts(username=config["username"])
     return app.acquire_token_silent(config["scope"], account=accounts[0]) if accounts else None
 

@@ -50,7 +50,7 @@ def test_an_error_with_letters_outside_ascii_is_told_whole(tenant, run):
         ({"authority": "https://login.microsoftonline.com"}, "ValueError: Your given address"),
         ({"scope": ["offline_access"]}, "ValueError: "),
         ({"scope": [1]}, "TypeError: "),
-        ({"username": "użytkownik@your_tenant.com"}, "UnicodeEncodeError: 'latin-1' codec"),
+        ({"username": "użytkownik@your_tenant.com"}, "UnicodeEncodeError: 'latin-1' <...>\n"),
     ],
 )
 def test_what_msal_does_not_take(run, change, words):
@@ -92,11 +92,12 @@ def test_an_assertion_that_msal_quotes_is_not_printed(tenant, run, type_element)
     assert result.stderr.startswith(NO_SIGN_IN + "RuntimeError: ")
 
 
-def test_a_password_that_cannot_be_sent_is_not_quoted(tenant, run):
+@pytest.mark.parametrize("password", ["пароль", "pass\u20acword"])
+def test_a_password_that_cannot_be_sent_is_not_quoted(tenant, run, password):
     SCENARIOS["federated"](tenant)
-    tenant.directory.password = "пароль"
-    tenant.directory.secrets.update(tenant.directory.password)
-    result = run(password="пароль")
+    tenant.directory.password = password
+    tenant.directory.secrets.update(["пароль", "\u20ac", "\\u20ac"])
+    result = run(password=password)
     # An old urllib3 cannot send it, a newer one can.
     assert result.status == 0 or result.stderr.startswith(NO_SIGN_IN + "UnicodeEncodeError: ")
 
