@@ -164,7 +164,7 @@ def test_curl_gets_graphs_refusal_and_of_others_that_nobody_is_there():
     assert (status, stderr) == (0, "")
     assert json.loads(stdout)["error"]["code"] == "InvalidAuthenticationToken"
     status, stdout, stderr = local_tenant("curl", "-sS", "-i", "http://example.com/")
-    assert stdout.startswith("HTTP/1.1 502 the local tenant does not stand for example.com")
+    assert stdout.startswith("HTTP/1.1 502 the local tenant does not stand for http://example.com")
     status, stdout, stderr = local_tenant("curl", "-sS", "https://example.com/")
     assert (status != 0, stdout) == (True, "")
     assert "502" in stderr
@@ -174,7 +174,7 @@ def test_curl_gets_graphs_refusal_and_of_others_that_nobody_is_there():
     "url, status, words",
     [
         ("https://graph.microsoft.com/v1.0/users", 401, "InvalidAuthenticationToken"),
-        ("http://example.com/", 502, "does not stand for example.com"),
+        ("http://example.com/", 502, "does not stand for http://example.com"),
     ],
 )
 def test_urllib_is_served_too(url, status, words):

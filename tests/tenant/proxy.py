@@ -97,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             proxy.closing.wait()
             return
         if proxy.refusal or self.host not in proxy.hosts:
-            self.refuse(self.host)
+            self.refuse("https://" + self.host)
             return
         self.send_response(200)
         self.end_headers()
@@ -111,7 +111,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         proxy, url = self.server.proxy, urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.host is None:  # Plain HTTP, which none of the hosts speaks.
-            self.refuse(url.hostname)
+            self.refuse("http://{}".format(url.hostname))
             return
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         answer = proxy.answer(Request(self.command, self.host, url.path, query, self.headers, body))
@@ -134,11 +134,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_request
 
-    def refuse(self, host):
+    def refuse(self, asked):
         """Let nobody through; the phrase says why, because some clients show nothing else."""
-        nobody = 502, "the local tenant does not stand for {}".format(host)
+        nobody = 502, "the local tenant does not stand for {}".format(asked)
         status, said = self.server.proxy.refusal or nobody
-        body = "{}; it stands for {}\n".format(said, ", ".join(self.server.proxy.hosts)).encode()
+        hosts = ", ".join("https://" + host for host in self.server.proxy.hosts)
+        body = "{}; it stands for {}\n".format(said, hosts).encode()
         self.close_connection = True
         self.send_response(status, said)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
