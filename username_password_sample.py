@@ -12,7 +12,7 @@ Usage: python username_password_sample.py parameters.json, a file with these set
   password     optional  asked for at a terminal if it is missing and needed
   token_cache  optional  file, beside parameters.json, that keeps the sign-in for later runs
 
-Microsoft deprecates this sign-in. Accounts with MFA or under Conditional Access, guests and
+Microsoft deprecates this sign-in. Accounts stopped by MFA or Conditional Access, guests and
 personal accounts cannot use it. The password goes to the authority, or to the account's own ADFS.
 
 stdout gets one JSON document (after "Users from graph: " on a terminal), whole if the exit status
@@ -161,7 +161,7 @@ def get_users(app, config, result):
             raise ValueError("the link to the next page leads astray: {}".format(link))
         links.append(link)
         # A long listing outlives its token. MSAL then renews it; if that is refused, the token at
-        # hand goes on. The password is not sent again: repeating it is how accounts get locked.
+        # hand goes on. The password is not sent again: repeating it can lock the account.
         result = acquire_token_from_cache(app, config) or result
         page = get_page(session, link, result["access_token"])
         if not isinstance(answer.get("value"), list) or not isinstance(page.get("value"), list):

@@ -87,6 +87,8 @@ def main():
         for name, change in SCENARIOS.items():
             print("{:26}{}".format(name, change.__doc__))
         return 0
+    if args.command and not Path(args.parameters).is_file():
+        parser.error("{}: no such file".format(args.parameters))
     tenant = LocalTenant(load(args.parameters))
     if args.scenario:
         SCENARIOS[args.scenario](tenant)

@@ -42,7 +42,10 @@ class LocalTenant:
         self._answers = {}
 
     def replace(self, step, *answers, then_happy=False):
-        """Let a step give these answers in turn, the last for ever or, then_happy, once."""
+        """Let a step give these answers in turn: each an Answer, or a function of the request.
+
+        The last one is given for ever, or if then_happy once, and then the step is as always.
+        """
         self._answers[step] = list(answers), then_happy
 
     def steps(self):

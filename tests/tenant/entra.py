@@ -27,11 +27,11 @@ class Entra:
         self.token_life = 3600  # Seconds.
         self.audience = directory.graph  # Whom the access tokens are for.
         self.sends_id_token = True
-        self.refusals = {}  # What it says to what is right, by the grant's name ("" is any).
+        self.refusals = {}  # Of what would succeed otherwise, by the grant's name ("" is any).
         self.revoked_at = 0  # Refresh tokens from before this time are no good any more.
 
     def refuse(self, code, text, error="invalid_grant", status=400, grant="", **more):
-        """Refuse with this AADSTS code what is right: one grant, such as password, or any."""
+        """Refuse with this AADSTS code what would succeed otherwise: one grant, or any."""
         self.refusals[grant] = dict(more, code=code, text=text, error=error, status=status)
 
     def revoke(self):

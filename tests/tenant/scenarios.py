@@ -1,7 +1,8 @@
 """The scenarios: each changes a happy tenant, so that one thing can be rehearsed.
 
 To add one, write a function here: its name, with - for _, is the scenario's, and its docstring
-what --list says of it. A failure also needs its row in the README's troubleshooting table.
+what --list says of it. A failure also needs its row in the README's troubleshooting table; one in
+which all works is named among FEATURES in test_readme.py.
 """
 
 from .proxy import Answer, json_answer
@@ -100,7 +101,7 @@ def sign_in_ended(tenant):
     text = "The refresh token has expired or is invalid due to sign-in frequency checks by"
     text += " conditional access."
     tenant.entra.refuse(70043, text, grant="refresh_token", suberror="bad_token")
-    tenant.entra.token_life = 60
+    tenant.entra.token_life = 60  # MSAL renews a token that has less than five minutes.
 
 
 @scenario
