@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 
+import msal
 import pytest
 from conftest import CALL_FAILED, posix, read_terminal, shipped_tenant
 from local_tenant import PARAMETERS, ROOT, SAMPLE, load
 from tenant import LocalTenant
+from tenant.directory import ADFS, CLOUDS
 from tenant.scenarios import SCENARIOS
+from test_script import LINES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEATURES = {"federated", "alternate-login", "many-users", "token-expires", "throttled"}
@@ -108,23 +111,73 @@ def test_the_steps_make_a_file_of_ones_own_rehearse_it_and_run_it(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["value"][0]["mail"] == "our_username@our_tenant.com"
-    run = the_code(steps, ".venv/bin/python username_password_sample.py ").split()[1:]
+    sample = ".venv/bin/python username_password_sample.py "
+    verbose = the_code(section("Troubleshooting"), sample)
+    assert "{}-v ".format(sample) in verbose
     with LocalTenant(load(path)) as tenant:
-        subprocess.run(
-            [sys.executable, *run],
-            cwd=str(tmp_path / "clone"),
-            env=tenant.environment(),
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        for command in (the_code(steps, sample), verbose):
+            subprocess.run(
+                [sys.executable, *command.split()[1:]],
+                cwd=str(tmp_path / "clone"),
+                env=tenant.environment(),
+                check=True,
+                capture_output=True,
+            )
+
+
+def test_what_the_readme_names_is_there():
+    named = set(re.findall(r"[\w/\\]+\.(?:py|txt)\b", README))
+    assert named == {
+        "username_password_sample.py",
+        "requirements.txt",
+        "tests/requirements.txt",
+        r"tests\requirements.txt",
+        "tests/local_tenant.py",
+        r"tests\local_tenant.py",
+        "tests/benchmark.py",
+    }
+    suite = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    variables = re.findall(r"`([A-Z_]+)=", section("Run the tests"))
+    assert len(variables) == 2
+    assert all('"{}"'.format(variable) in suite for variable in variables)
+    for name in ("initiate_device_flow", "acquire_token_by_device_flow"):
+        assert name in code(section("Sign in once"))
+        assert hasattr(msal.PublicClientApplication, name)
+    script = SAMPLE.read_text(encoding="utf-8")
+    paste = re.search(r"Paste (.*) from", section("How it works")).group(1)
+    assert code(paste) == re.findall(r"^def (acquire_\w+)", script, re.M)
+
+
+def az_commands():
+    """Return the lines of the Azure CLI."""
+    return blocks(section("Your own tenant"), "sh")[0].splitlines()
+
+
+def test_the_azure_cli_asks_for_the_permissions_that_step_4_names():
+    ids = {  # Microsoft Graph, and two of its delegated permissions.
+        "Microsoft Graph": "00000003-0000-0000-c000-000000000000",
+        "User.Read": "e1fe6dd8-ba31-4d61-89e7-88639da4683d=Scope",
+        "User.ReadBasic.All": "b340eb25-3456-403f-be2f-af7a0d370277=Scope",
+    }
+    step = re.search(r"^4\. (.*)", section("Your own tenant"), re.M).group(1)
+    assert all("**{}**".format(name) in step for name in ids)
+    create, principal, permission, consent = az_commands()
+    assert re.findall(r"[0-9a-f]+-\S+-\S+", permission) == list(ids.values())
+    for line, start in [
+        (create, "app=$(az ad app create "),
+        (principal, "az ad sp create --id"),
+        (permission, "az ad app permission add --id"),
+        (consent, "az ad app permission admin-consent --id"),
+    ]:
+        assert line.startswith(start)
+    assert "--is-fallback-public-client true" in create
 
 
 def test_each_azure_cli_command_is_understood_by_its_parser(tmp_path):
     az = shutil.which("az")
     if not az:
         pytest.skip("needs the Azure CLI")
-    lines = blocks(section("Your own tenant"), "sh")[0].splitlines()
-    assert len(lines) == 4
+    lines = az_commands()
     env = dict(os.environ, AZURE_CONFIG_DIR=str(tmp_path), AZURE_CORE_COLLECT_TELEMETRY="0")
     for line in lines:
         command = re.sub(r"^app=\$\((.*)\)$", r"\1", line).replace("$app", "an_id")
@@ -150,6 +203,28 @@ def test_the_fields_that_the_readme_names_are_those_that_are_shown():
     assert set(code(said.rpartition("a user shows")[2])) == shown
 
 
+def test_the_endpoints_of_the_settings_serve(run):
+    settings = section("Settings")
+    me = json.loads(run(endpoint=the_code(settings, "https://graph.microsoft.com/v1.0/me")).stdout)
+    assert me["mail"] == "your_username@your_tenant.com"
+    query = the_code(settings, "?$top=")
+    fields = re.search(r"select=(.*)", query).group(1).split(",")
+    top = re.search(r"With (\d+) users a page", settings).group(1)
+    assert "$top={}&".format(top) in query
+    users = json.loads(run(endpoint="https://graph.microsoft.com/v1.0/users" + query).stdout)
+    assert set(users["value"][0]) <= set(fields)
+    assert fields[:2] == ["displayName", "jobTitle"]
+
+
+def test_the_other_clouds_serve(parameters):
+    clouds = re.findall(r"`(https://\S+)`, `(https://\S+)`", section("How it works"))
+    assert [login.rpartition("/")[0][8:] for login, _ in clouds] == list(CLOUDS)[1:]
+    for authority, endpoint in clouds:
+        path = parameters(authority=authority, endpoint=endpoint)
+        done = subprocess.run([*TENANT, "--parameters", path], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 # Sign in once, and jobs.
 
 
@@ -162,6 +237,7 @@ def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, s
     )
     assert "`--scenario sign-in-ended` before `bash`" in once
     cache = json.loads("{{{}}}".format(the_code(once, '"token_cache"')))
+    ended, mode = the_code(once, "no kept"), re.search(r"mode (\d+)", once).group(1)
     config = dict(json.loads(PARAMETERS.read_bytes()), **cache)
     first, then = tmp_path / "parameters.local.json", tmp_path / "without.json"
     first.write_text(json.dumps(config))
@@ -179,7 +255,8 @@ def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, s
         text=True,
     )
     assert done.stdout.split()[:2] == ["0", str(second)]
-    assert ("no kept sign-in serves" in done.stderr) == bool(second)
+    assert (ended in done.stderr) == bool(second)
+    assert "0{:o}".format((tmp_path / cache["token_cache"]).stat().st_mode & 0o777) == mode
 
 
 @pytest.mark.parametrize(
@@ -191,8 +268,29 @@ def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, s
     ],
 )
 def test_the_statuses_are_those_of_the_list(run, status, change):
+    statuses = re.findall(r"^- (\d+) ", section("In a job"), re.M)
+    assert statuses == ["0", "1", "2", "130"]  # The last one is Ctrl-C's, in test_failures.py.
     assert re.search(r"^- {} when ".format(status), section("In a job"), re.M)
     assert run(**change).status == status
+
+
+def test_what_is_tried_again_is_what_the_script_tries_again():
+    said = "A busy Graph ({}), a broken connection or {} seconds of silence before the answer "
+    said += "begins have had {} more tries then."
+    script = SAMPLE.read_text(encoding="utf-8")
+    tries, statuses = re.search(r"Retry\((\d), .*status_forcelist=\[(.*?)\]", script).groups()
+    silence = re.search(r"auth=.*timeout=(\d+)", script).group(1)
+    said = said.format(statuses, silence, {"3": "three"}[tries])
+    assert said in section("In a job")
+
+
+@pytest.mark.parametrize("slip", [(" only", "\\s"), (" only", '"'), (",\n", "\n")])
+def test_a_slip_in_the_json_is_told_as_the_readme_says(run, parameters, slip):
+    contents = PARAMETERS.read_text(encoding="utf-8").replace(*slip)
+    result = run(path=parameters(contents=contents.encode()))
+    words = re.search(r"understood: (.*) mean", section("In a job")).group(1)
+    assert result.status == 2
+    assert len([told for told in code(words) if told in result.stderr]) == 1
 
 
 @posix
@@ -207,7 +305,8 @@ def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
     python.chmod(0o700)
     for path, name in ((SAMPLE, SAMPLE.name), (PARAMETERS, "parameters.local.json")):
         shutil.copy(path, tmp_path / name)
-    for scenario, status in (("federated", 0), ("wrong-password", 1)):
+    failing = the_code(section("In a job"), "--scenario ").split()[1]
+    for scenario, status in (("federated", 0), (failing, 1)):
         tenant = shipped_tenant()
         SCENARIOS[scenario](tenant)
         with tenant:
@@ -231,9 +330,10 @@ def test_the_jq_line_makes_a_table_with_a_header(run, tmp_path):
 
 def test_git_ignores_what_the_commands_write():
     ignored = set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
-    written = set(re.findall(r"> (users\.\w+)", section("In a job")))
+    written = set(re.findall(r"> (\w+\.\w+)", section("In a job")))
     assert written == {"users.new", "users.err", "users.json", "users.csv"}
-    assert written | {"token_cache.json", "parameters.*.json", ".venv/"} <= ignored
+    kept = json.loads("{{{}}}".format(the_code(section("Sign in once"), '"token_cache"')))
+    assert written | set(kept.values()) | {"parameters.*.json", ".venv/"} <= ignored
 
 
 # Troubleshooting.
@@ -273,6 +373,62 @@ def test_what_looks_like_a_pause_is_one():
     assert seen[0] in done.stdout
 
 
+# How it works.
+
+
+STEPS = {
+    "openid-configuration": "discovery",
+    "discovery/instance": "instance",
+    "userrealm": "realm",
+    "MEX": "mex",
+    "WS-Trust": "wstrust",
+    "token": "token",
+    "users": "graph",
+}
+
+
+def test_the_picture_shows_the_requests_that_are_made_in_their_order(tenant, run):
+    def made(**changes):
+        del tenant.requests[:]
+        assert run(**changes).status == 0
+        return [
+            ("ADFS" if request.host == ADFS else request.host, request.method, step)
+            for step, request in tenant.requests
+        ]
+
+    arrows = re.findall(r"script->>(\S+): (.*)", blocks(section("How it works"), "mermaid")[0])
+    first, renewal, home, adfs, password, last = (
+        [(host, method, STEPS[what]) for method, what in re.findall(r"(GET|POST) ([\w/-]+)", text)]
+        for host, text in arrows
+    )
+    tenant.entra.token_life = 60  # MSAL renews a token that has less than five minutes.
+    assert made(token_cache="kept.json") == first + home + password + last
+    assert made(token_cache="kept.json") == first + renewal + last
+    tenant.entra.token_life = 3600
+    assert made(token_cache="kept.json", password=None) == first + renewal + last
+    assert made(token_cache="kept.json", password=None) == first + last
+    tenant.entra.realm = "Federated"
+    assert made() == first + home + adfs + password + last
+    assert (len(first + last), len(first + renewal + last)) == (2, 3)
+    assert "make two requests, or three when the access token" in section("Sign in once")
+
+
+def test_the_firewall_lets_through_what_is_connected_to(tenant, run):
+    tenant.entra.realm = "Federated"
+    assert run().status == 0
+    hosts = re.search(r"A firewall must let through (.*) and a federated", section("How it works"))
+    assert code(hosts.group(1)) == [host for host in tenant.proxy.connections if host != ADFS]
+
+
+def test_the_pythons_are_those_that_are_tried():
+    versions = re.search(
+        r"^for version in (.*);", (ROOT / "tests" / "each_python").read_text(), re.M
+    )
+    oldest, first, *_, last = versions.group(1).split()
+    said = "It runs on Python {} to {}, and on {} for the main path".format(first, last, oldest)
+    assert said in section("How it works")
+
+
 # What it looks like.
 
 
@@ -289,6 +445,7 @@ def test_local_links_and_anchors_resolve():
 
 
 def test_it_is_short_and_has_no_long_paragraph():
+    assert "{} lines, green tests".format(LINES) in section("Run the tests")
     assert len(README.splitlines()) <= 160
     text = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
     text = re.sub(r"\]\([^)]*\)", "]", text)

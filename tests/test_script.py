@@ -10,12 +10,13 @@ import pytest
 from conftest import SAMPLE_PYTHON, shipped_tenant
 from local_tenant import PARAMETERS, ROOT, SAMPLE
 
+LINES = 210
 SOURCE = SAMPLE.read_text(encoding="utf-8")
 FUNCTIONS = [node for node in ast.parse(SOURCE).body if isinstance(node, ast.FunctionDef)]
 
 
 def test_the_script_stays_short():
-    assert len(SOURCE.splitlines()) <= 210
+    assert len(SOURCE.splitlines()) <= LINES
     assert max(map(len, SOURCE.splitlines())) <= 100
     assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(SOURCE)))
     main, *others = FUNCTIONS

@@ -125,23 +125,6 @@ def test_of_a_broken_file_the_sample_says_what_is_wrong(tmp_path, contents):
     assert "error: {}: ".format(path) in stderr
 
 
-@pytest.mark.parametrize(
-    "login, graph",
-    [
-        ("login.microsoftonline.us", "graph.microsoft.us"),
-        ("login.partner.microsoftonline.cn", "microsoftgraph.chinacloudapi.cn"),
-    ],
-)
-def test_a_national_cloud_has_hosts_of_its_own(own, login, graph):
-    path = own(
-        authority="https://{}/contoso.example".format(login),
-        endpoint="https://{}/v1.0/users".format(graph),
-    )
-    status, stdout, stderr = local_tenant("--parameters", path)
-    assert (status, stderr) == (0, "")
-    assert names(stdout)[0] == "jane@contoso.example"
-
-
 def test_with_user_read_all_everyone_is_shown_whole(own):
     for scope, jobs in [("User.ReadBasic.All", [None, None]), ("User.Read.All", ["Nurse", None])]:
         stdout = local_tenant("--parameters", own(scope=[scope]), "--users", "2")[1]
