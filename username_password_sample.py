@@ -69,7 +69,7 @@ def main():
         logging.critical("Could not sign in: %s", reason)
         return 1
     except Exception as error:  # What MSAL raises has no common base class.
-        # MSAL quotes an ADFS's answer whole, assertion included; an encoding error the password.
+        # MSAL quotes an ADFS's answer, assertion and all; an encoding error a password's letter.
         reason = re.sub("(?s)<.*>|codec .*", "<...>", "{}: {}".format(type(error).__name__, error))
         logging.critical("Could not sign in: %s", reason, exc_info=args.verbose)
         return 1

@@ -47,8 +47,11 @@ def load(path):
 
 def greeting(directory, path):
     """Return what a shell says first; the password is named if it is the shipped one."""
-    shipped = load(PARAMETERS)["password"]
-    password = '"{}"'.format(shipped) if directory.password == shipped else "the one in the file"
+    password = "the one in the file"
+    if directory.password == load(PARAMETERS)["password"]:
+        password = '"{}"'.format(directory.password)
+    elif directory.password != load(path)["password"]:
+        password = "another one"
     return (
         "In this shell, {0.login} and {0.graph} are a tenant on this machine, and nothing else is"
         " there. It knows the app and the user of {1}; the password is {2}. Type exit to leave."
@@ -56,7 +59,7 @@ def greeting(directory, path):
 
 
 def run(command, env):
-    """Run the command to its end and return its exit status, as a shell would."""
+    """Run the command to its end and return its exit status, or 127 if it cannot be started."""
     try:
         process = subprocess.Popen(command, env=env)
     except OSError as error:

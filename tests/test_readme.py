@@ -297,14 +297,15 @@ def test_a_slip_in_the_json_is_told_as_the_readme_says(run, parameters, slip):
 def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
     (command,) = blocks(section("In a job"), "sh")
     line = subprocess.check_output(["bash", "-c", command], cwd=str(tmp_path), text=True)
-    job = line.replace("15 6 * * * ", "")
+    assert "what follows `15 6 * * *`, with `parameters.json` for `parameters.local.json`" in README
+    job = line.replace("15 6 * * * ", "").replace("parameters.local.json", "parameters.json")
     assert job.startswith("cd '{}' && .venv/bin/python ".format(tmp_path))
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text('#!/bin/sh\nexec "{}" "$@"\n'.format(sys.executable))
     python.chmod(0o700)
-    for path, name in ((SAMPLE, SAMPLE.name), (PARAMETERS, "parameters.local.json")):
-        shutil.copy(path, tmp_path / name)
+    for path in (SAMPLE, PARAMETERS):
+        shutil.copy(path, tmp_path / path.name)
     failing = the_code(section("In a job"), "--scenario ").split()[1]
     for scenario, status in (("federated", 0), (failing, 1)):
         tenant = shipped_tenant()

@@ -65,6 +65,8 @@ def test_it_is_the_tenant_of_ones_own_file(own):
         ({"scope": ["https://management.azure.com/.default"]}, "Invalid audience"),
         ({"scope": ["User.Read"]}, "Authorization_RequestDenied"),
         ({"endpoint": "https://graph.microsoft.com/v1.0/user"}, "BadRequest"),
+        ({"endpoint": "https://graph.microsoft.com/v1.0/users?$top=1000"}, "between 1 and 999"),
+        ({"endpoint": "https://graph.microsoft.com/v1.0/users?$top=all"}, "between 1 and 999"),
         ({"scope": "User.ReadBasic.All"}, '"scope" has the wrong type'),
     ],
 )

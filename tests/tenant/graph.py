@@ -58,6 +58,10 @@ class Graph:
         if not {"User.ReadBasic.All", "User.Read.All"} & set(claims["scp"]):
             text = "Insufficient privileges to complete the operation."
             return self.error(403, "Authorization_RequestDenied", text)
+        top, skip = request.query.get("$top", "100"), request.query.get("$skiptoken", "0")
+        if not (top.isdigit() and 1 <= int(top) <= 999 and skip.isdigit()):
+            text = "Invalid page size specified: '{}'. Must be between 1 and 999 inclusive."
+            return self.error(400, "Request_UnsupportedQuery", text.format(top))
         return json_answer(self.page(request.query, "User.Read.All" in claims["scp"]))
 
     @property
@@ -66,7 +70,7 @@ class Graph:
         return "https://{}/v1.0/$metadata#users".format(self.directory.graph)
 
     def page(self, query=(), whole=False):
-        """Return the page of the users that the query asks for, with a link while there is more."""
+        """Return the page that $top, $skiptoken and $select ask for, linked to the next one."""
         query = dict(query)
         top, first = int(query.get("$top", 100)), int(query.get("$skiptoken", 0))
         people = [self.shown(n, whole) for n in range(first, min(first + top, self.directory.size))]

@@ -1,6 +1,6 @@
 """The scenarios: each changes a happy tenant, so that one thing can be rehearsed.
 
-To add one, write a function here: its name, with - for _, is the scenario's, and its docstring
+To add one, write an @scenario here: its name, with - for _, is the scenario's, and its docstring
 what --list says of it. A failure also needs its row in the README's troubleshooting table; one in
 which all works is named among FEATURES in test_readme.py.
 """
