@@ -299,7 +299,7 @@ def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
     line = subprocess.check_output(["bash", "-c", command], cwd=str(tmp_path), text=True)
     assert "what follows `15 6 * * *`, with `parameters.json` for `parameters.local.json`" in README
     job = line.replace("15 6 * * * ", "").replace("parameters.local.json", "parameters.json")
-    assert job.startswith("cd '{}' && .venv/bin/python ".format(tmp_path))
+    assert job.startswith("cd '{}' && umask 077 && .venv/bin/python ".format(tmp_path))
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text('#!/bin/sh\nexec "{}" "$@"\n'.format(sys.executable))
@@ -314,6 +314,7 @@ def test_the_cron_line_keeps_the_old_list_when_a_run_fails(tmp_path):
             done = subprocess.run(["sh", "-c", job], env=tenant.environment(), capture_output=True)
         assert (done.returncode, done.stdout) == (status, b"")
         assert bool(done.stderr) == bool(status)
+        assert (tmp_path / "users.json").stat().st_mode & 0o777 == 0o600
         assert len(json.loads((tmp_path / "users.json").read_text(encoding="utf-8"))["value"]) == 5
     assert (tmp_path / "users.new").read_bytes() == b""
 
