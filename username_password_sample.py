@@ -133,7 +133,7 @@ def load_token_cache(path):
 
 
 def save_token_cache(cache, path):
-    """Replace the file at path, readable for its owner alone; tell stderr where that fails."""
+    """Replace the file at path, on POSIX for its owner alone; tell stderr where that fails."""
     new_file = None
     try:
         with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as new_file:
