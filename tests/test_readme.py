@@ -15,7 +15,7 @@ from local_tenant import PARAMETERS, ROOT, SAMPLE, load
 from tenant import LocalTenant
 from tenant.directory import ADFS, CLOUDS
 from tenant.scenarios import SCENARIOS
-from test_script import LINES
+from test_script import LINES, SOURCE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEATURES = {"federated", "alternate-login", "many-users", "token-expires", "throttled"}
@@ -51,6 +51,7 @@ def the_code(text, start):
 
 
 TROUBLES = [(code(row[0]), code(row[-1])[0]) for row in rows(section("Troubleshooting"))]
+TOKEN_CACHE = json.loads("{{{}}}".format(the_code(section("Sign in once"), '"token_cache"')))
 
 
 # The way from the demo to one's own tenant.
@@ -100,15 +101,18 @@ def test_the_transcripts_are_what_the_commands_print():
 def test_the_steps_make_a_file_of_ones_own_rehearse_it_and_run_it(tmp_path):
     steps = section("Your own tenant")
     copy = the_code(steps, "cp parameters.json parameters.local.json && ")
-    shutil.copytree(ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    subprocess.check_call(copy, shell=True, cwd=str(tmp_path / "clone"))
-    path = tmp_path / "clone" / "parameters.local.json"
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+
+    def in_clone(command, **more):
+        argv = [sys.executable, *command.split()[1:]]
+        return subprocess.run(argv, cwd=str(clone), capture_output=True, **more)
+
+    subprocess.check_call(copy, shell=True, cwd=str(clone))
+    path = clone / "parameters.local.json"
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(path.read_text().replace("your_", "our_").replace("organizations", "our.com"))
-    rehearse = the_code(steps, ".venv/bin/python tests/local_tenant.py --parameters ").split()[1:]
-    done = subprocess.run(
-        [sys.executable, *rehearse], cwd=str(tmp_path / "clone"), capture_output=True
-    )
+    done = in_clone(the_code(steps, ".venv/bin/python tests/local_tenant.py --parameters "))
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["value"][0]["mail"] == "our_username@our_tenant.com"
     sample = ".venv/bin/python username_password_sample.py "
@@ -116,16 +120,10 @@ def test_the_steps_make_a_file_of_ones_own_rehearse_it_and_run_it(tmp_path):
     assert "{}-v ".format(sample) in verbose
     with LocalTenant(load(path)) as tenant:
         for command in (the_code(steps, sample), verbose):
-            subprocess.run(
-                [sys.executable, *command.split()[1:]],
-                cwd=str(tmp_path / "clone"),
-                env=tenant.environment(),
-                check=True,
-                capture_output=True,
-            )
+            in_clone(command, env=tenant.environment(), check=True)
 
 
-def test_what_the_readme_names_is_there():
+def test_the_files_that_the_readme_names_are_there():
     named = set(re.findall(r"[\w/\\]+\.(?:py|txt)\b", README))
     assert named == {
         "username_password_sample.py",
@@ -136,6 +134,11 @@ def test_what_the_readme_names_is_there():
         r"tests\local_tenant.py",
         "tests/benchmark.py",
     }
+    for name in named:
+        assert (ROOT / name.replace("\\", "/")).exists()
+
+
+def test_the_variables_functions_and_methods_that_the_readme_names_are_there():
     suite = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
     variables = re.findall(r"`([A-Z_]+)=", section("Run the tests"))
     assert len(variables) == 2
@@ -143,9 +146,8 @@ def test_what_the_readme_names_is_there():
     for name in ("initiate_device_flow", "acquire_token_by_device_flow"):
         assert name in code(section("Sign in once"))
         assert hasattr(msal.PublicClientApplication, name)
-    script = SAMPLE.read_text(encoding="utf-8")
     paste = re.search(r"Paste (.*) from", section("How it works")).group(1)
-    assert code(paste) == re.findall(r"^def (acquire_\w+)", script, re.M)
+    assert code(paste) == re.findall(r"^def (acquire_\w+)", SOURCE, re.M)
 
 
 def az_commands():
@@ -188,12 +190,11 @@ def test_each_azure_cli_command_is_understood_by_its_parser(tmp_path):
 
 
 def test_the_settings_table_has_the_settings_of_the_program():
-    script = SAMPLE.read_text(encoding="utf-8")
     table = {code(row[0])[0]: row[1] for row in rows(section("Settings"))}
-    required = re.search(r"REQUIRED = \((.*)\)", script).group(1)
+    required = re.search(r"REQUIRED = \((.*)\)", SOURCE).group(1)
     assert [k for k, v in table.items() if v == "required"] == re.findall(r'"(\w+)"', required)
     assert [k for k, v in table.items() if v == "optional"] == ["password", "token_cache"]
-    used = set(re.findall(r'config(?:\[|\.get\()"(\w+)"', script))
+    used = set(re.findall(r'config(?:\[|\.get\()"(\w+)"', SOURCE))
     assert used == set(table) > set(json.loads(PARAMETERS.read_text(encoding="utf-8")))
 
 
@@ -223,6 +224,7 @@ def test_the_other_clouds_serve(parameters):
         path = parameters(authority=authority, endpoint=endpoint)
         done = subprocess.run([*TENANT, "--parameters", path], capture_output=True)
         assert (done.returncode, done.stderr) == (0, b"")
+        assert json.loads(done.stdout)["value"][0]["mail"] == "your_username@your_tenant.com"
 
 
 # Sign in once, and jobs.
@@ -235,9 +237,8 @@ def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, s
     shell = the_code(once, ".venv/bin/python tests/local_tenant.py ")
     assert shell.endswith(" --parameters parameters.local.json bash --norc")
     assert "`--scenario sign-in-ended` before `bash`" in once
-    cache = json.loads("{{{}}}".format(the_code(once, '"token_cache"')))
     ended, mode = the_code(once, "no kept"), re.search(r"mode (\d+)", once).group(1)
-    config = dict(json.loads(PARAMETERS.read_bytes()), **cache)
+    config = dict(json.loads(PARAMETERS.read_bytes()), **TOKEN_CACHE)
     first, then = tmp_path / "parameters.local.json", tmp_path / "without.json"
     first.write_text(json.dumps(config))
     then.write_text(json.dumps({k: v for k, v in config.items() if k != "password"}))
@@ -255,7 +256,7 @@ def test_in_the_shell_a_sign_in_is_kept_and_ended_as_the_readme_says(tmp_path, s
     )
     assert done.stdout.split()[:2] == ["0", str(second)]
     assert (ended in done.stderr) == bool(second)
-    assert "0{:o}".format((tmp_path / cache["token_cache"]).stat().st_mode & 0o777) == mode
+    assert "0{:o}".format((tmp_path / TOKEN_CACHE["token_cache"]).stat().st_mode & 0o777) == mode
 
 
 @pytest.mark.parametrize(
@@ -276,9 +277,8 @@ def test_the_statuses_are_those_of_the_list(run, status, change):
 def test_what_is_tried_again_is_what_the_script_tries_again():
     said = "A busy Graph ({}), a broken connection or {} seconds of silence before the answer "
     said += "begins have had {} more tries then."
-    script = SAMPLE.read_text(encoding="utf-8")
-    tries, statuses = re.search(r"Retry\((\d), .*status_forcelist=\[(.*?)\]", script).groups()
-    silence = re.search(r"auth=.*timeout=(\d+)", script).group(1)
+    tries, statuses = re.search(r"Retry\((\d), .*status_forcelist=\[(.*?)\]", SOURCE).groups()
+    silence = re.search(r"auth=.*timeout=(\d+)", SOURCE).group(1)
     said = said.format(statuses, silence, {"3": "three"}[tries])
     assert said in section("In a job")
 
@@ -333,8 +333,7 @@ def test_git_ignores_what_the_commands_write():
     ignored = set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
     written = set(re.findall(r"> (\w+\.\w+)", section("In a job")))
     assert written == {"users.new", "users.err", "users.json", "users.csv"}
-    kept = json.loads("{{{}}}".format(the_code(section("Sign in once"), '"token_cache"')))
-    assert written | set(kept.values()) | {"parameters.*.json", ".venv/"} <= ignored
+    assert written | set(TOKEN_CACHE.values()) | {"parameters.*.json", ".venv/"} <= ignored
 
 
 # Troubleshooting.
