@@ -1,108 +1,282 @@
 # /// script
 # requires-python = ">=3.9"
-# dependencies = ["msal>=1.27,<2", "requests>=2.27,<3", "trustme>=1.1"]
+# dependencies = ["msal>=1.27,<2", "requests>=2.27.1,<3", "trustme>=1.1"]
 # ///
 """Run the sample, or a COMMAND, against a Microsoft 365 tenant on this machine.
 
-    python tests/local_tenant.py                             the sample as it is shipped
-    python tests/local_tenant.py --parameters FILE           the sample with a file of your own
-    python tests/local_tenant.py --scenario wrong-password   rehearse a failure
-    python tests/local_tenant.py bash                        a shell, for anything else
+    python tests/local_tenant.py                             the sample as it is
+    python tests/local_tenant.py --parameters FILE           the sample with your own settings
+    python tests/local_tenant.py --scenario wrong-password   a failure
+    python tests/local_tenant.py -- curl -sS URL             any other command
+    python tests/local_tenant.py bash                        a shell
 
-The tenant is that of the parameters file: it knows its user, password, app and tenant. What runs
-finds it by the proxy and CA variables and makes its real requests to the real host names; nothing
-that honours those variables leaves this machine.
+The local tenant has the app, the user, the password, and the tenant of the parameters file. The
+COMMAND finds it by its proxy and certificate variables. Programs that use these variables can't
+reach another machine. The exit status is that of the COMMAND.
 """
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
-from tenant import LocalTenant
-from tenant.scenarios import SCENARIOS
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from tenant import LocalTenant
+    from tenant.scenarios import SCENARIOS
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    text = "The local tenant needs the package {}. Run: python -m pip install msal requests trustme"
+    sys.exit(text.format(error.name))
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "username_password_sample.py"
 PARAMETERS = ROOT / "parameters.json"
-SHELLS = {"bash", "cmd", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "zsh"}
-
-
-def load(path):
-    """Return the settings in the file; the shipped ones stand for what it lacks.
-
-    A file that cannot be read is as an empty one: the sample will say what is wrong with it.
-    """
-    config = json.loads(PARAMETERS.read_bytes())
-    try:
-        own = json.loads(Path(path).read_bytes())
-        config.update(
-            {key: own[key] for key in config if isinstance(own.get(key), str) and own[key]}
-        )
-    except (AttributeError, OSError, ValueError):
-        pass
-    return config
-
-
-def greeting(directory, path):
-    """Return what a shell says first; the password is named if it is the shipped one."""
-    password = "the one in the file"
-    if directory.password == load(PARAMETERS)["password"]:
-        password = '"{}"'.format(directory.password)
-    elif directory.password != load(path)["password"]:
-        password = "another one"
-    return (
-        "In this shell, {0.login} and {0.graph} are a tenant on this machine, and nothing else is"
-        " there. It knows the app and the user of {1}; the password is {2}. Type exit to leave."
-    ).format(directory, path, password)
-
-
-def run(command, env):
-    """Run the command to its end and return its exit status, or 127 if it cannot be started."""
-    try:
-        process = subprocess.Popen(command, env=env)
-    except OSError as error:
-        print("{}: {}".format(command[0], error.strerror), file=sys.stderr)
-        return 127
-    while True:
-        try:
-            status = process.wait()
-            return status if status >= 0 else 128 - status
-        except KeyboardInterrupt:  # It is for the command, which has got it too.
-            pass
+PLACEHOLDERS = {  # They are here too because users may edit parameters.json.
+    "client_id": "your_client_id",
+    "username": "your_username@your_tenant.com",
+    "password": "your_password",
+}
+DEFAULT_AUTHORITY = "https://login.microsoftonline.com/organizations"
+LOCAL_PASSWORD = "local"  # The password of the user if the file has none.
+SHELLS = ("bash", "cmd", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "zsh")
+GRACE_PERIOD = 5  # Seconds until a command that ignores SIGTERM is killed.
 
 
 def main():
     """Run the command line, and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--parameters", default=str(PARAMETERS), metavar="FILE", help="whose tenant it is"
-    )
-    parser.add_argument("--scenario", choices=SCENARIOS, metavar="NAME", help="what to rehearse")
-    parser.add_argument("--users", type=int, metavar="N", help="how many users the tenant has")
-    parser.add_argument("--list", action="store_true", help="name the scenarios")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    parser = make_parser()
     args = parser.parse_args()
     if args.list:
-        for name, change in SCENARIOS.items():
-            print("{:26}{}".format(name, change.__doc__))
+        list_scenarios()
         return 0
-    if args.command and not Path(args.parameters).is_file():
-        parser.error("{}: no such file".format(args.parameters))
-    tenant = LocalTenant(load(args.parameters))
+    parameters = args.parameters or str(PARAMETERS)
+    command = args.command
+    if command and command[0] == "--":  # Some versions of argparse leave it there.
+        command = command[1:]
+    if command and not Path(parameters).is_file():
+        parser.error("{}: no such file".format(parameters))
+
+    config = load(parameters)
+    if args.parameters:
+        config = refuse_placeholders(config)
+    tenant = LocalTenant(config)
+    tenant.directory.certificate = args.certificate
     if args.scenario:
         SCENARIOS[args.scenario](tenant)
     if args.users is not None:
-        tenant.directory.size = args.users
-    command = args.command or [sys.executable, str(SAMPLE), args.parameters]
-    with tenant:
-        if Path(command[0]).stem.lower() in SHELLS and sys.stdin.isatty() and sys.stderr.isatty():
-            print(greeting(tenant.directory, args.parameters), file=sys.stderr)
-        return run(command, tenant.environment())
+        tenant.directory.user_count = args.users
+    with tenant, tempfile.TemporaryDirectory() as folder:
+        print_notes(args.parameters, command, tenant.directory)
+        if command:
+            return run(command, tenant.environment())
+        if args.scenario and SCENARIOS[args.scenario].saved_sign_in:
+            return run_from_saved_sign_in(parameters, folder, tenant)
+        return run(sample_command(copy_parameters(parameters, folder)), tenant.environment())
+
+
+def make_parser():
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [options] [--] [COMMAND ...]",
+    )
+    parser.add_argument("--parameters", metavar="FILE", help="settings (default: parameters.json)")
+    parser.add_argument(
+        "--scenario", choices=SCENARIOS, metavar="NAME", help="what the tenant does (see --list)"
+    )
+    parser.add_argument(
+        "--users", type=parse_user_count, metavar="N", help="number of users in the tenant"
+    )
+    parser.add_argument(
+        "--certificate", type=read_certificate, metavar="FILE", help="the app's certificate"
+    )
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    return parser
+
+
+def parse_user_count(text):
+    """Return the text as a number. Raises ArgumentTypeError if it's negative or not a number."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("{!r} isn't a number of users".format(text))
+    return int(text)
+
+
+def read_certificate(path):
+    """Return the certificate in the file as PEM. The file can be PEM, or DER as Windows exports it.
+
+    Raises ArgumentTypeError if the file has no RSA certificate.
+    """
+    try:
+        contents = Path(path).read_bytes()
+        if b"-----BEGIN" in contents:
+            certificate = x509.load_pem_x509_certificate(contents)
+        else:
+            certificate = x509.load_der_x509_certificate(contents)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError("{}: {}".format(path, error)) from None
+    if not isinstance(certificate.public_key(), RSAPublicKey):
+        raise argparse.ArgumentTypeError("{}: Entra needs an RSA key".format(path))
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def list_scenarios():
+    """Print the scenarios."""
+    try:
+        for name, scenario in SCENARIOS.items():
+            print("{:26}{}".format(name, scenario.summary))
+        sys.stdout.flush()
+    except OSError:
+        # The reader of the pipe, such as head, has ended. Python would report that at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def read_settings(path):
+    """Return the settings in the file as a dict. It's empty if they can't be read.
+
+    The sample reports what is wrong with the file.
+    """
+    try:
+        settings = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    return settings
+
+
+def load(path):
+    """Return the settings of the tenant that the file describes, with defaults for missing ones."""
+    config = dict(PLACEHOLDERS, authority=DEFAULT_AUTHORITY, password=LOCAL_PASSWORD)
+    settings = read_settings(path)
+    for key in config:
+        value = settings.get(key)
+        if value and isinstance(value, str):
+            config[key] = value
+    return config
+
+
+def refuse_placeholders(config):
+    """Return the settings with other values in place of placeholders, so that Entra refuses them.
+
+    Otherwise, a file that isn't finished would seem to work.
+    """
+    config = dict(config)
+    for key, placeholder in PLACEHOLDERS.items():
+        if config[key] == placeholder:
+            config[key] = "not_" + placeholder
+    return config
+
+
+def copy_parameters(path, folder):
+    """Return the path of the settings to run the sample with.
+
+    If they name a token cache, it's a copy in the folder, and so is the token cache. This keeps
+    the made-up accounts out of the user's own token cache.
+    """
+    settings = read_settings(path)
+    token_cache = settings.get("token_cache")
+    if not token_cache or not isinstance(token_cache, str):
+        return path
+    settings["token_cache"] = Path(token_cache).name
+    copy = Path(folder, Path(path).name)
+    copy.write_text(json.dumps(settings), encoding="utf-8")
+    return str(copy)
+
+
+def sample_command(path):
+    """Return the command that runs the sample with the settings in this file."""
+    return [sys.executable, str(SAMPLE), path]
+
+
+def run_from_saved_sign_in(parameters, folder, tenant):
+    """Sign in once, run the sample again without a password, and return its exit status."""
+    settings = dict(read_settings(parameters), token_cache="token_cache.json")
+    path = Path(folder, Path(parameters).name)
+    command = sample_command(str(path))
+    env = tenant.environment()
+    settings["password"] = tenant.directory.password
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True)
+    del settings["password"]
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return run(command, env, stdin=subprocess.DEVNULL)  # Nobody can type a password.
+
+
+def print_notes(parameters, command, directory):
+    """Print what the user needs to know, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return
+    settings = read_settings(parameters or PARAMETERS)
+    if settings and not settings.get("password"):
+        text = 'The file has no password. The local tenant accepts the password "{}".'
+        print(text.format(LOCAL_PASSWORD), file=sys.stderr)
+    if parameters and not command:
+        text = (
+            "The local tenant can't check your real password, the consent, or MFA. Only Entra can."
+        )
+        print(text, file=sys.stderr)
+    if command and Path(command[0]).stem.lower() in SHELLS and sys.stdin.isatty():
+        text = "In this shell, {} and {} are the local tenant. Type exit to leave."
+        print(text.format(directory.login, directory.graph), file=sys.stderr)
+
+
+def run(command, env, stdin=None):
+    """Run the command, and return its exit status: 127 if it can't be started.
+
+    SIGTERM and SIGHUP end the command too.
+    """
+    process = None
+    received = []
+
+    def forward(signum, frame):
+        if process is None:
+            received.append(signum)
+        else:
+            end(process, signum)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        signum = getattr(signal, name, None)  # Windows has no SIGHUP.
+        if signum and signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP.
+            signal.signal(signum, forward)
+    try:
+        process = subprocess.Popen(command, env=env, stdin=stdin)
+    except OSError as error:
+        print("{}: {}".format(command[0], error.strerror), file=sys.stderr)
+        return 127
+    for signum in received:
+        end(process, signum)
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            pass  # The command gets Ctrl-C too, and decides what to do.
+    if status < 0:
+        return 128 - status  # As shells do if a signal has ended a command.
+    return status
+
+
+def end(process, signum):
+    """Send a signal to the process. If it doesn't end, kill it later."""
+    process.send_signal(signum)
+    timer = threading.Timer(GRACE_PERIOD, process.kill)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

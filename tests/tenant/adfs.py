@@ -1,7 +1,7 @@
-"""The ADFS of a federated account, at sts.example.com: it checks the password, and vouches for it.
+"""The AD FS of a federated account, at sts.example.com: it checks the password.
 
-MSAL first asks for its MEX document, which names its endpoints, and then for an assertion by
-WS-Trust. Entra takes the assertion in place of the password.
+MSAL first gets a MEX document, which names the endpoints. Then it sends the password by WS-Trust,
+and gets a SAML assertion. Entra accepts the assertion in place of the password.
 """
 
 import html
@@ -9,7 +9,7 @@ import re
 import uuid
 
 from .directory import ADFS, b64
-from .proxy import Answer
+from .messages import Answer
 
 MEX = """\
 <?xml version="1.0" encoding="utf-8"?>
@@ -70,31 +70,54 @@ or authorized.</s:Text></s:Reason>
 """
 
 
+SOAP = {"Content-Type": "application/soap+xml; charset=utf-8"}
+ROUTES = {  # The step of each request that the AD FS answers.
+    ("GET", "/adfs/services/trust/mex"): "mex",
+    ("POST", "/adfs/services/trust/13/usernamemixed"): "wstrust",
+    ("POST", "/adfs/services/trust/2005/usernamemixed"): "wstrust",
+}
+
+
 class Adfs:
-    """The service; it has no state of its own."""
+    """The service."""
 
     def __init__(self, directory):
         self.directory = directory
         self.hosts = [ADFS]
 
-    def step_of(self, path):
-        """Return which step of a run a request for the path is."""
-        return "mex" if path.endswith("/mex") else "wstrust"
+    def step_of(self, request):
+        """Return the step that the request belongs to, or None."""
+        return ROUTES.get((request.method, request.path.lower()))
+
+    def not_implemented(self, request):
+        """Return the answer to a request with a path or method that isn't implemented."""
+        text = "The local tenant doesn't implement {} https://{}{}. It implements: {}.\n"
+        routes = ", ".join("{} {}".format(method, path) for method, path in ROUTES)
+        text = text.format(request.method, request.host, request.path, routes)
+        return Answer(501, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
     def on_mex(self, request):
-        return Answer(200, MEX.encode(), {"Content-Type": "application/soap+xml; charset=utf-8"})
+        """Return the MEX document."""
+        return Answer(200, MEX.encode(), SOAP)
 
     def on_wstrust(self, request):
-        xml = request.body.decode()
-        said = [
-            html.unescape(re.search("<wsse:{0}>(.*?)</wsse:{0}>".format(name), xml, re.S).group(1))
-            for name in ("Username", "Password")
-        ]
-        headers = {"Content-Type": "application/soap+xml; charset=utf-8"}
-        if said != [self.directory.username, self.directory.password]:
-            return Answer(500, SOAP_FAULT.encode(), headers)
+        """Return an assertion, or a SOAP fault if the username or the password is wrong."""
+        xml = request.body.decode("utf-8", "replace")
+        username = _read_element("Username", xml)
+        password = _read_element("Password", xml)
+        right_username = username.lower() == self.directory.username.lower()
+        if not right_username or password != self.directory.password:
+            return Answer(500, SOAP_FAULT.encode(), SOAP)
         secret = "assertion-" + uuid.uuid4().hex
         assertion = ASSERTION.format(secret)
         self.directory.assertions.add(assertion)
         self.directory.secrets.update([secret, b64(assertion.encode())])
-        return Answer(200, RSTR.format(assertion=assertion).encode(), headers)
+        return Answer(200, RSTR.format(assertion=assertion).encode(), SOAP)
+
+
+def _read_element(name, xml):
+    """Return the text of the element with the name in the WS-Security header, or ""."""
+    match = re.search(r"<wsse:{0}\b[^>]*>(.*?)</wsse:{0}>".format(name), xml, re.DOTALL)
+    if not match:
+        return ""
+    return html.unescape(match.group(1))

@@ -1,10 +1,11 @@
-"""The directory: what the services share. It knows who is in the tenant, and makes the tokens.
+"""The directory of the tenant: its users and its app. The services share it.
 
-Entra issues the tokens and Graph reads them. All that has to be known of a token stands in it, so
-a sign-in that was kept in a file serves in the next tenant too, as it does with the real one.
+It also makes the tokens. A token contains everything that a service needs to know about it, so a
+saved sign-in works in the next local tenant too.
 """
 
 import base64
+import datetime
 import json
 import time
 import uuid
@@ -12,82 +13,131 @@ from urllib.parse import urlsplit
 
 TENANT_ID = "00000000-0000-0000-0000-00000000beef"
 ADFS = "sts.example.com"
-CLOUDS = {  # The sign-in host and Graph of each.
+CLOUDS = {  # The sign-in host of each cloud, and its Microsoft Graph.
     "login.microsoftonline.com": "graph.microsoft.com",
     "login.microsoftonline.us": "graph.microsoft.us",
     "login.partner.microsoftonline.cn": "microsoftgraph.chinacloudapi.cn",
 }
+GUEST_DOMAIN = "partner.example"
+# Given name, family name, job title, department, and usage location.
 PEOPLE = [
-    ("Zoë", "Brontë", "Nurse"),
-    ("Adebayo", "Okonkwo", "Site Manager"),
-    ("Łukasz", "Żak", "Accountant"),
-    ("美咲", "田中", "Engineer"),
-    ("Maria", "Silva", None),
+    ("Zoë", "Brontë", "Nurse", "Pediatrics", "GB"),
+    ("Adebayo", "Okonkwo", "Site Manager", "Facilities", "NG"),
+    ("Łukasz", "Żak", "Accountant", "Finance", "PL"),
+    ("美咲", "田中", "Engineer", "Engineering", "JP"),
+    ("Maria", "Silva", None, None, None),
 ]
+DISABLED = 2  # The index in PEOPLE of a person who has left: Łukasz.
+GUEST = 4  # The index in PEOPLE of a person from another organization: Maria.
 
 
 class Directory:
-    """The tenant of a parameters file: its app, its first user with the password, and the others.
+    """The directory of the tenant that a parameters file describes.
 
-    ``secrets`` has all that no output may show.
+    It knows one app and one password, which belongs to the first user. "secrets" contains
+    everything that a program may never print.
     """
 
     def __init__(self, config):
-        authority = urlsplit(config["authority"])
-        self.login = authority.hostname if authority.hostname in CLOUDS else next(iter(CLOUDS))
+        try:
+            authority = urlsplit(config["authority"])
+        except ValueError:
+            # The program that runs against the tenant reports an invalid URL.
+            authority = urlsplit("")
+        self.login = "login.microsoftonline.com"
+        if authority.hostname in CLOUDS:
+            self.login = authority.hostname
         self.graph = CLOUDS[self.login]
         self.client_id = config["client_id"]
-        self.username = self.account_name = config["username"]
+        self.certificate = None  # The app's certificate, in PEM, if it has one.
+        self.username = config["username"]
         self.password = config["password"]
+        self.account_name = self.username  # Another name if "username" is an alternate login ID.
         self.domain = self.username.rpartition("@")[2]
         self.tenants = {"organizations", "common", "consumers", TENANT_ID, self.domain}
-        self.tenants.add((authority.path.split("/") + [""])[1])
-        self.size = len(PEOPLE)
+        tenant = authority.path.strip("/").partition("/")[0]
+        if tenant:
+            self.tenants.add(tenant)
+        self.user_count = len(PEOPLE)
         self.secrets = {self.password}
-        self.assertions = set()  # What the ADFS has said of users, and Entra believes.
+        self.assertions = set()  # The SAML assertions that the AD FS has issued.
+        self._last_time = 0
 
-    def person(self, n):
-        """Return all that is known of the n-th user; the one who signs in is the first."""
-        given, family, job = PEOPLE[n % len(PEOPLE)]
-        address = "user{}@{}".format(n, self.domain) if n else self.account_name
+    def has_tenant(self, name):
+        """Return whether the name stands for this tenant. Letter case doesn't matter."""
+        return name.lower() in {tenant.lower() for tenant in self.tenants}
+
+    def person(self, number):
+        """Return all properties of a user as a dict. User 0 is the one who signs in."""
+        index = number % len(PEOPLE)
+        given_name, surname, job_title, department, location = PEOPLE[index]
+        display_name = "{} {}".format(given_name, surname)
+        if number >= len(PEOPLE):
+            display_name += " {}".format(number)
+        is_guest = index == GUEST
+        name = "user{}".format(number)
+        mail = principal_name = "{}@{}".format(name, self.domain)
+        if number == 0:
+            mail = principal_name = self.account_name
+        if is_guest:
+            mail = "{}@{}".format(name, GUEST_DOMAIN)
+            principal_name = "{}_{}#EXT#@{}".format(name, GUEST_DOMAIN, self.domain)
+        created = datetime.date(2019, 1, 7) + datetime.timedelta(days=number % 2000)
         return {
-            "businessPhones": ["+44 20 7946 {:04d}".format(n % 10000)],
-            "displayName": " ".join([given, family] + [str(n)] * (n >= len(PEOPLE))),
-            "givenName": given,
-            "jobTitle": job,
-            "mail": address,
+            "businessPhones": ["+44 20 7946 {:04d}".format(number % 10000)],
+            "displayName": display_name,
+            "givenName": given_name,
+            "jobTitle": job_title,
+            "mail": mail,
             "mobilePhone": None,
-            "officeLocation": "Room {}".format(n + 1),
+            "officeLocation": "Room {}".format(number + 1),
             "preferredLanguage": None,
-            "surname": family,
-            "userPrincipalName": address,
-            "id": "00000000-0000-0000-0000-{:012d}".format(n + 1),
+            "surname": surname,
+            "userPrincipalName": principal_name,
+            "id": "00000000-0000-0000-0000-{:012d}".format(number + 1),
+            "department": department,
+            "accountEnabled": index != DISABLED,
+            "userType": "Guest" if is_guest else "Member",
+            "createdDateTime": "{}T08:00:00Z".format(created),
+            "onPremisesSamAccountName": None if is_guest else name,
+            "usageLocation": location,
+            "employeeId": None if is_guest else "{:06d}".format(number + 1),
+            "companyName": "Partner" if is_guest else "Example",
         }
 
+    def now(self):
+        """Return the time in seconds. Each call returns a later time than the call before."""
+        # Some clocks tick so seldom that a token and its revocation would get the same time.
+        self._last_time = max(time.time(), self._last_time + 0.0001)
+        return self._last_time
+
     def issue(self, kind, **claims):
-        """Return a new token of the kind that carries the claims and when it was issued."""
-        claims.update(iat=time.time(), jti=uuid.uuid4().hex)
+        """Return a new token of the kind ("at" or "rt") with the claims and the time of issue."""
+        claims["iat"] = self.now()
+        claims["jti"] = uuid.uuid4().hex
         token = "{}-{}".format(kind, b64(claims))
         self.secrets.add(token)
         return token
 
 
 def b64(data):
-    """Return data as base64url without padding, as tokens have it."""
+    """Return bytes, or anything else as JSON, in base64url without padding."""
     if not isinstance(data, bytes):
         data = json.dumps(data).encode()
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def unb64(text):
-    """Return the bytes that b64() has made the text of."""
+    """Return the bytes behind base64url without padding. Raises ValueError if it's invalid."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def read_token(kind, token):
-    """Return the claims in a token of the kind, or None."""
+    """Return the claims of a token that issue() made, or None if it isn't one of this kind."""
+    actual_kind, _, claims = token.partition("-")
+    if actual_kind != kind:
+        return None
     try:
-        said_kind, _, claims = token.partition("-")
-        return json.loads(unb64(claims)) if said_kind == kind else None
+        return json.loads(unb64(claims))
     except ValueError:
         return None

@@ -1,92 +1,287 @@
-"""Microsoft Graph, at graph.microsoft.com: the users page by page, and what it says to refuse."""
+"""Microsoft Graph, at graph.microsoft.com: the users, page by page, and the signed-in user."""
 
+import re
 import time
 import uuid
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from .directory import read_token
-from .proxy import json_answer
+from .messages import json_answer
 
-BASIC = {"displayName", "givenName", "id", "mail", "surname", "userPrincipalName"}
+PAGE_SIZE = 100
+MAX_PAGE_SIZE = 999
+USERS_OPTIONS = ("$top", "$skiptoken", "$select", "$filter")
+BASIC_PROPERTIES = ("displayName", "givenName", "id", "mail", "surname", "userPrincipalName")
+DEFAULT_PROPERTIES = (
+    "businessPhones",
+    "displayName",
+    "givenName",
+    "jobTitle",
+    "mail",
+    "mobilePhone",
+    "officeLocation",
+    "preferredLanguage",
+    "surname",
+    "userPrincipalName",
+    "id",
+)
+SELECT_PROPERTIES = (  # Graph sends them only if $select asks for them.
+    "department",
+    "accountEnabled",
+    "userType",
+    "createdDateTime",
+    "onPremisesSamAccountName",
+    "usageLocation",
+    "employeeId",
+    "companyName",
+)
+# Properties that Graph has, and the local tenant doesn't. All others don't exist.
+OTHER_PROPERTIES = """
+    aboutMe activities ageGroup agreementAcceptances appRoleAssignments assignedLicenses
+    assignedPlans authentication authorizationInfo birthday calendar calendars city
+    cloudRealtimeCommunicationInfo consentProvidedForMinor contacts country createdObjects
+    creationType customSecurityAttributes deletedDateTime directReports drive drives
+    employeeHireDate employeeLeaveDateTime employeeOrgData employeeType events externalUserState
+    externalUserStateChangeDateTime faxNumber hireDate identities imAddresses interests
+    isManagementRestricted isResourceAccount lastPasswordChangeDateTime
+    legalAgeGroupClassification licenseAssignmentStates licenseDetails mailboxSettings
+    mailFolders mailNickname manager memberOf messages mySite onenote
+    onPremisesDistinguishedName onPremisesDomainName onPremisesExtensionAttributes
+    onPremisesImmutableId onPremisesLastSyncDateTime onPremisesProvisioningErrors
+    onPremisesSecurityIdentifier onPremisesSyncEnabled onPremisesUserPrincipalName otherMails
+    ownedDevices ownedObjects passwordPolicies passwordProfile pastProjects people photo photos
+    planner postalCode preferredDataLocation preferredName presence print provisionedPlans
+    proxyAddresses registeredDevices responsibilities schools securityIdentifier
+    serviceProvisioningErrors settings showInAddressList signInActivity
+    signInSessionsValidFromDateTime skills sponsors state streetAddress teamwork todo
+    transitiveMemberOf
+""".split()
+FILTER_CLAUSES = (
+    ("userType", r"userType +eq +'(Guest|Member)'"),
+    ("accountEnabled", r"accountEnabled +eq +(true|false)"),
+)
+
+
+class GraphError(Exception):
+    """A reason to refuse a request."""
+
+    def __init__(self, status, code, message):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
 
 
 class Graph:
-    """The service; its attributes are what a scenario or a test changes."""
+    """The service. Tests and scenarios change its attributes."""
 
     def __init__(self, directory):
         self.directory = directory
         self.hosts = [directory.graph]
-        self.uses = None  # How many requests it takes one token for; None is any number.
-        self._used = {}
+        self.requests_per_token = None  # After so many requests, a token gets a 401.
+        self._requests_by_token = {}
+        self._access_tokens_revoked_at = 0
 
-    def step_of(self, path):
-        """Return which step of a run a request for the path is."""
+    def revoke_access_tokens(self):
+        """Revoke all access tokens that exist."""
+        self._access_tokens_revoked_at = self.directory.now()
+
+    def step_of(self, request):
+        """Return the step that the request belongs to. Graph has only one."""
         return "graph"
 
     def error(self, status, code, message, **headers):
-        """Return an error as Graph words it."""
-        inner = {
+        """Return an error in Graph's format. Write the header Retry-After as Retry_After."""
+        inner_error = {
             "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
             "request-id": str(uuid.uuid4()),
             "client-request-id": str(uuid.uuid4()),
         }
-        error = {"code": code, "message": message, "innerError": inner}
+        error = {"code": code, "message": message, "innerError": inner_error}
         return json_answer({"error": error}, status, **headers)
 
     def on_graph(self, request):
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        claims = read_token("at", token) if kind == "Bearer" else None
-        self._used[token] = self._used.get(token, 0) + 1
-        refusal = None
-        if not token:
-            refusal = "Access token is empty."
-        elif not claims:
-            refusal = "CompactToken parsing failed."
-        elif claims["aud"] != self.directory.graph:
-            refusal = "Access token validation failure. Invalid audience."
-        elif time.time() >= claims["exp"] or self._used[token] > (self.uses or float("inf")):
-            refusal = "Lifetime validation failed, the token is expired."
-        if refusal:
-            return self.error(401, "InvalidAuthenticationToken", refusal)
-        if request.path == "/v1.0/me":
-            whole = "User.Read" in claims["scp"] or "User.Read.All" in claims["scp"]
-            context = self.context + "/$entity"
-            return json_answer(dict({"@odata.context": context}, **self.shown(0, whole)))
-        if request.path != "/v1.0/users":
-            text = "Resource not found for the segment '{}'.".format(request.path.split("/")[-1])
-            return self.error(400, "BadRequest", text)
-        if not {"User.ReadBasic.All", "User.Read.All"} & set(claims["scp"]):
-            text = "Insufficient privileges to complete the operation."
-            return self.error(403, "Authorization_RequestDenied", text)
-        top, skip = request.query.get("$top", "100"), request.query.get("$skiptoken", "0")
-        if not (top.isdigit() and 1 <= int(top) <= 999 and skip.isdigit()):
-            text = "Invalid page size specified: '{}'. Must be between 1 and 999 inclusive."
-            return self.error(400, "Request_UnsupportedQuery", text.format(top))
-        return json_answer(self.page(request.query, "User.Read.All" in claims["scp"]))
+        """Return the answer to a request."""
+        try:
+            claims = self._check_token(request)
+            path = request.path.lower().rstrip("/")
+            if request.method != "GET" or path not in ("/v1.0/users", "/v1.0/me"):
+                raise _not_implemented(
+                    "{} {}".format(request.method, request.path), "GET /v1.0/users and GET /v1.0/me"
+                )
+            if path == "/v1.0/me":
+                return json_answer(self._me(request.query, claims))
+            return json_answer(self._users(request.query, claims))
+        except GraphError as error:
+            return self.error(error.status, error.code, error.message)
 
-    @property
-    def context(self):
-        """What the answer is, in OData's words."""
-        return "https://{}/v1.0/$metadata#users".format(self.directory.graph)
+    def page(self, query=(), all_properties=False):
+        """Return the page of users that the query asks for, as a dict.
 
-    def page(self, query=(), whole=False):
-        """Return the page that $top, $skiptoken and $select ask for, linked to the next one."""
-        query = dict(query)
-        top, first = int(query.get("$top", 100)), int(query.get("$skiptoken", 0))
-        people = [self.shown(n, whole) for n in range(first, min(first + top, self.directory.size))]
-        if "$select" in query:
-            chosen = query["$select"].split(",")
-            people = [{k: v for k, v in person.items() if k in chosen} for person in people]
-        page = {"@odata.context": self.context}
-        if first + top < self.directory.size:
-            more = urlencode(dict(query, **{"$skiptoken": first + top}), safe="$,")
-            page["@odata.nextLink"] = "https://{}/v1.0/users?{}".format(self.directory.graph, more)
-        return dict(page, value=people)
+        Raises GraphError if the query is invalid or not implemented.
+        """
+        options = _read_options(query, USERS_OPTIONS)
+        size, start = _read_position(options)
+        selected = _read_select(options.get("$select"))
+        wanted = _read_filter(options.get("$filter"))
 
-    def shown(self, n, whole):
-        """Return what Graph shows of the n-th user: the whole, or the basic profile alone."""
-        person = self.directory.person(n)
-        if whole:
-            return person
-        nothing = {"businessPhones": []}
-        return {k: v if k in BASIC else nothing.get(k) for k, v in person.items()}
+        numbers = range(self.directory.user_count)
+        if wanted:
+            numbers = [number for number in numbers if self._has(number, wanted)]
+        users = []
+        for number in numbers[start : start + size]:
+            users.append(self._user(number, selected, all_properties))
+        page = {"@odata.context": self._context(options)}
+        if start + size < len(numbers):
+            options["$skiptoken"] = start + size
+            query_string = urlencode(options, quote_via=quote, safe="$,'")
+            link = "https://{}/v1.0/users?{}".format(self.directory.graph, query_string)
+            page["@odata.nextLink"] = link
+        page["value"] = users
+        return page
+
+    def _check_token(self, request):
+        """Return the claims of the request's access token. Raises GraphError if it's invalid."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _invalid_token("Access token is empty.")
+        claims = read_token("at", token)
+        if not claims:
+            raise _invalid_token("CompactToken parsing failed with error code: 80049217")
+        if claims["aud"] != self.directory.graph:
+            raise _invalid_token("Access token validation failure. Invalid audience.")
+        if claims["iat"] <= self._access_tokens_revoked_at:
+            message = "Continuous access evaluation resulted in challenge with result:"
+            message += " InteractionRequired and code: TokenIssuedBeforeRevocationTimestamp"
+            raise _invalid_token(message)
+        count = self._requests_by_token.get(token, 0) + 1
+        self._requests_by_token[token] = count
+        used_up = self.requests_per_token is not None and count > self.requests_per_token
+        if used_up or time.time() >= claims["exp"]:
+            raise _invalid_token("Lifetime validation failed, the token is expired.")
+        return claims
+
+    def _me(self, query, claims):
+        """Return the signed-in user. Raises GraphError."""
+        if "roles" in claims:
+            message = "/me request is only valid with delegated authentication flow."
+            raise GraphError(400, "BadRequest", message)
+        options = _read_options(query, ("$select",))
+        selected = _read_select(options.get("$select"))
+        all_properties = bool({"User.Read", "User.Read.All"} & set(claims["scp"]))
+        answer = {"@odata.context": self._context(options) + "/$entity"}
+        answer.update(self._user(0, selected, all_properties))
+        return answer
+
+    def _users(self, query, claims):
+        """Return a page of users. Raises GraphError."""
+        permissions = set(claims.get("scp", [])) | set(claims.get("roles", []))
+        all_properties = "User.Read.All" in permissions
+        page = self.page(query, all_properties)
+        filters = "$filter" in _read_options(query, USERS_OPTIONS)
+        may_read = all_properties or ("User.ReadBasic.All" in permissions and not filters)
+        if not may_read:
+            message = "Insufficient privileges to complete the operation."
+            raise GraphError(403, "Authorization_RequestDenied", message)
+        return page
+
+    def _context(self, options):
+        selected = ""
+        if "$select" in options:
+            selected = "({})".format(options["$select"])
+        return "https://{}/v1.0/$metadata#users{}".format(self.directory.graph, selected)
+
+    def _has(self, number, wanted):
+        """Return whether a user has all the wanted values."""
+        person = self.directory.person(number)
+        return all(person[name] == value for name, value in wanted)
+
+    def _user(self, number, selected, all_properties):
+        """Return the selected properties of a user. Those that the app may not read are null."""
+        user = {}
+        for name, value in self.directory.person(number).items():
+            if name not in selected:
+                continue
+            if not all_properties and name not in BASIC_PROPERTIES:
+                value = [] if name == "businessPhones" else None
+            user[name] = value
+        return user
+
+
+def _read_options(query, implemented):
+    """Return the query's options as a dict with names in lowercase.
+
+    Raises GraphError if one of them isn't implemented.
+    """
+    options = {}
+    for name, value in dict(query).items():
+        if name.lower() not in [option.lower() for option in implemented]:
+            raise _not_implemented("the query option " + name, " and ".join(implemented))
+        options[name.lower()] = value
+    return options
+
+
+def _read_position(options):
+    """Return the page's size and the number of its first user. Raises GraphError."""
+    top = str(options.get("$top", PAGE_SIZE))
+    if not top.isdecimal() or not 1 <= int(top) <= MAX_PAGE_SIZE:
+        message = "Invalid page size specified: '{}'. Must be between 1 and {} inclusive."
+        raise GraphError(400, "Request_UnsupportedQuery", message.format(top, MAX_PAGE_SIZE))
+    start = str(options.get("$skiptoken", 0))
+    if not start.isdecimal():
+        message = "Invalid value for the query option $skiptoken: '{}'.".format(start)
+        raise GraphError(400, "BadRequest", message)
+    return int(top), int(start)
+
+
+def _read_select(select):
+    """Return the names of the properties in $select, or the default ones. Raises GraphError."""
+    if select is None:
+        return DEFAULT_PROPERTIES
+    implemented = {}
+    for name in DEFAULT_PROPERTIES + SELECT_PROPERTIES:
+        implemented[name.lower()] = name
+    not_implemented = [name.lower() for name in OTHER_PROPERTIES]
+    selected = []
+    for name in select.split(","):
+        name = name.strip()
+        if name.lower() in implemented:
+            selected.append(implemented[name.lower()])
+        elif name == "*" or name.lower() in not_implemented:
+            raise _not_implemented("the property " + name, ", ".join(implemented.values()))
+        else:
+            message = "Parsing OData Select and Expand failed: Could not find a property named"
+            message += " '{}' on type 'microsoft.graph.user'."
+            raise GraphError(400, "BadRequest", message.format(name))
+    return selected
+
+
+def _read_filter(text):
+    """Return the pairs of property and value that $filter asks for. Raises GraphError."""
+    wanted = []
+    if text is None:
+        return wanted
+    for clause in re.split(r" +and +", text.strip()):
+        wanted.append(_read_clause(clause))
+    return wanted
+
+
+def _read_clause(clause):
+    """Return the property and the value in a clause of $filter. Raises GraphError."""
+    values = {"guest": "Guest", "member": "Member", "true": True, "false": False}
+    for name, pattern in FILTER_CLAUSES:
+        match = re.fullmatch(pattern, clause, re.IGNORECASE)
+        if match:
+            return name, values[match.group(1).lower()]
+    implemented = "userType eq 'Guest', userType eq 'Member', accountEnabled eq true,"
+    implemented += " accountEnabled eq false, and these joined with and"
+    raise _not_implemented("the filter " + clause, implemented)
+
+
+def _invalid_token(message):
+    return GraphError(401, "InvalidAuthenticationToken", message)
+
+
+def _not_implemented(what, implemented):
+    message = "The local tenant doesn't implement {}. It implements: {}.".format(what, implemented)
+    return GraphError(501, "NotImplemented", message)

@@ -1,0 +1,52 @@
+"""The requests that the services get, and the answers that they give."""
+
+import json
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+
+class Request(NamedTuple):
+    """An HTTP request to one of the services."""
+
+    method: str
+    host: str
+    path: str
+    query: dict
+    headers: dict  # An email.message.Message, so the names' letter case doesn't matter.
+    body: bytes
+
+    @property
+    def form(self):
+        """The fields of an HTML form in the body, as a dict."""
+        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+class Answer(NamedTuple):
+    """An HTTP answer. The server breaks it in the way that "fault" names."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict = {}
+    fault: str = ""  # "silence", "hang up", "cut off", "garbled", or nothing
+
+
+SILENCE = Answer(fault="silence")  # No answer at all. The connection stays open.
+HANG_UP = Answer(fault="hang up")  # The connection is closed without an answer.
+
+
+def cut_off(answer):
+    """Return the same answer with a connection that breaks in the middle of the body."""
+    return answer._replace(fault="cut off")
+
+
+def garbled(answer):
+    """Return the same answer with non-TLS bytes in the middle of the body."""
+    return answer._replace(fault="garbled")
+
+
+def json_answer(body, status=200, **headers):
+    """Return the body as an Answer in JSON. Write the header Retry-After as Retry_After."""
+    all_headers = {"Content-Type": "application/json; charset=utf-8"}
+    for name, value in headers.items():
+        all_headers[name.replace("_", "-")] = value
+    return Answer(status, json.dumps(body, ensure_ascii=False).encode(), all_headers)

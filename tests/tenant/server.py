@@ -1,0 +1,191 @@
+"""The server on 127.0.0.1 that clients use as their proxy.
+
+It ends TLS itself, with certificates for the real host names. It sends nothing to other machines.
+"""
+
+import http.server
+import socket
+import ssl
+import threading
+import traceback
+from urllib.parse import parse_qsl
+
+import trustme
+
+from .messages import Answer, Request
+
+
+class Server:
+    """A server that answers requests to the hosts with what answer(request) returns.
+
+    Use it as a context manager. A client that asks for another host or port gets a 502.
+    """
+
+    def __init__(self, hosts, answer):
+        self.hosts = hosts
+        self.answer = answer
+        self.authority = trustme.CA()
+        self.connections = []  # "host:port" of each CONNECT.
+        self.refusal = None  # A status and a phrase that refuse every connection.
+        self.silent_hosts = set()  # A CONNECT to these hosts never gets an answer.
+        self.closing = threading.Event()
+        self.url = None  # Where the server listens.
+        self._contexts = {}
+        self._http_server = None
+
+    def __enter__(self):
+        self._http_server = _HttpServer(("127.0.0.1", 0), _Handler)
+        self._http_server.owner = self
+        self.url = "http://127.0.0.1:{}".format(self._http_server.server_port)
+        # With the default poll interval, each shutdown would take half a second.
+        serve = self._http_server.serve_forever
+        threading.Thread(target=serve, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.closing.set()
+        self._http_server.shutdown()
+        self._http_server.server_close()
+
+    def context(self, host):
+        """Return an SSL context with a certificate for the host."""
+        if host not in self._contexts:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.authority.issue_cert(host).configure_cert(context)
+            self._contexts[host] = context
+        return self._contexts[host]
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    request_queue_size = 64  # Tests run many clients at once.
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One connection of a client. After a CONNECT, "host" is the host at its other end."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    host = None
+
+    def handle(self):
+        """Handle the connection to its end. Ignore that a client breaks it."""
+        try:
+            super().handle()
+        except OSError:
+            pass  # Some tests stop clients on purpose. _answer() prints errors of the services.
+
+    def do_CONNECT(self):
+        server = self.server.owner
+        host, _, port = self.path.lower().rpartition(":")
+        server.connections.append("{}:{}".format(host, port))
+        if host in server.silent_hosts:
+            server.closing.wait()
+            self.close_connection = True
+            return
+        if server.refusal:
+            self._refuse(*server.refusal)
+            return
+        if host not in server.hosts or port != "443":
+            self._refuse_host("{}:{}".format(host, port))
+            return
+        self.send_response(200)
+        self.end_headers()
+        context = server.context(host)
+        self.connection = context.wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb")
+        self.host = host
+        # Before Python 3.12, the CONNECT of http.client arrives as HTTP/1.0.
+        self.close_connection = False
+
+    def do_GET(self):
+        if self.host is None:  # The client sent the request to the proxy without a CONNECT.
+            refusal = self.server.owner.refusal
+            if refusal:
+                self._refuse(*refusal)
+            else:
+                self._refuse_host(self.path)
+            return
+        length = int(self.headers.get("Content-Length", 0))
+        path, _, query = self.path.partition("?")
+        request = Request(
+            method=self.command,
+            host=self.host,
+            path=path,
+            query=dict(parse_qsl(query, keep_blank_values=True)),
+            headers=self.headers,
+            body=self.rfile.read(length),
+        )
+        if "Transfer-Encoding" in self.headers:
+            text = "The local tenant doesn't implement Transfer-Encoding in requests.\n"
+            self.close_connection = True
+            self._send(_text_answer(501, text))
+        else:
+            self._send(self._answer(request))
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
+
+    def _answer(self, request):
+        """Return the Answer to the request. If the service has a bug, print it."""
+        try:
+            return self.server.owner.answer(request)
+        except Exception as error:
+            traceback.print_exc()
+            return _text_answer(500, "The local tenant has a bug: {!r}\n".format(error))
+
+    def _send(self, answer):
+        """Send the answer, and break it in the way that its fault names."""
+        if answer.fault == "silence":
+            self.server.owner.closing.wait()
+        if answer.fault:
+            self.close_connection = True
+        if answer.fault in ("silence", "hang up"):
+            return
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        body = answer.body
+        if answer.fault:
+            body = body[: len(body) // 2]
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+        if answer.fault == "garbled":
+            # This method of the plain socket doesn't encrypt, unlike the one of SSLSocket.
+            socket.socket.send(self.connection, b"These bytes aren't TLS.")
+
+    def _refuse_host(self, name):
+        """Refuse the connection because the local tenant doesn't have this host or port."""
+        hosts = ", ".join(self.server.owner.hosts)
+        text = "It has only these hosts, with https on port 443: {}.".format(hosts)
+        self._refuse(502, "The local tenant does not have {}".format(name), text)
+
+    def _refuse(self, status, phrase, text=""):
+        """Refuse the connection. Some clients show only the phrase of the status line."""
+        self.close_connection = True
+        self.send_response(status, phrase)
+        answer = _text_answer(status, "{}. {}\n".format(phrase, text))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def finish(self):
+        """Close the connection."""
+        super().finish()
+        # The HTTP server knows only the socket under the TLS connection.
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The client has already closed it.
+        self.connection.close()
+
+    def log_message(self, *args):
+        """Log nothing."""
+
+
+def _text_answer(status, text):
+    return Answer(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
