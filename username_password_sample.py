@@ -1,30 +1,47 @@
 # /// script
-# dependencies = ["msal>=1.27,<2", "requests>=2.27,<3"]
+# dependencies = ["msal>=1.27,<2", "requests>=2.27.1,<3"]
 # ///
-"""Print the users of a Microsoft 365 tenant as JSON, signed in with a username and a password.
+"""Sign in with a username and password, and print a Microsoft 365 tenant's users as JSON.
 
-Usage: python username_password_sample.py parameters.json, a file with these settings:
-  authority    required  https://login.microsoftonline.com/organizations (or /your_tenant.com)
-  client_id    required  application (client) ID of an app that allows public client flows
-  username     required  user principal name: somebody@your_tenant.com
-  scope        required  list of delegated permissions: ["User.ReadBasic.All"]
-  endpoint     required  https URL to read, all its pages; for the user alone: .../v1.0/me
-  password     optional  asked for at a terminal if it is missing and needed
-  token_cache  optional  file, beside parameters.json, that keeps the sign-in for later runs
+    python username_password_sample.py parameters.json
 
-Microsoft deprecates this sign-in. Accounts stopped by MFA or Conditional Access, guests and
-personal accounts cannot use it. The password goes to the authority, or to the account's own ADFS.
+Warning: Microsoft recommends against this flow, resource owner password credentials (ROPC). It
+doesn't work with multifactor authentication (MFA), guest accounts, or personal accounts. Use it
+only for an existing job that can't sign in any other way. README.md shows better ways to sign in,
+how to register the app, and who must consent to its permissions.
 
-stdout gets one JSON document (after "Users from graph: " on a terminal), whole if the exit status
-is 0; stderr gets what went wrong, and each step with -v, which can show secrets. The status is 1 if
-the sign-in, the call of Graph or the printing failed, 2 if the command line, the parameters or the
-token cache cannot be understood, 130 after Ctrl-C. For Python 2.7 (msal 1.27, requests 2.27) stand
-here unicode_literals, io.open, type(""), getattr() and EnvironmentError, which is OSError today.
+Settings in parameters.json:
+
+    authority    required  sign-in URL with the tenant's name or ID, or with "organizations":
+                           https://login.microsoftonline.com/organizations
+    client_id    required  application (client) ID of an app that allows public client flows
+    username     required  user principal name: somebody@your_tenant.com
+    password     optional  used if no saved sign-in works. If it's missing, the script asks for it
+                           in a terminal.
+    scope        required  list of delegated permissions: ["User.ReadBasic.All"]
+    endpoint     required  URL of the first page: https://graph.microsoft.com/v1.0/users
+    token_cache  optional  file where the script saves the sign-in for later runs: token_cache.json
+                           (a relative path starts from the folder of parameters.json)
+
+A scheduled job doesn't need a password in parameters.json. Set token_cache instead, and run the
+script once in a terminal. Do that again when the saved sign-in ends. Anyone who can read the
+password or the token cache can sign in as the user.
+
+The script writes the users to stdout as one JSON document. In a terminal, "Users from graph: "
+comes first. Errors go to stderr. Exit status:
+
+    0    success: the document is complete
+    1    the script can't sign in, call Microsoft Graph, or write to stdout
+    2    the command line, the settings, or the token cache is invalid or can't be read
+    130  you pressed Ctrl+C
 """
 
+# This script also supports Python 2.7. That's why it uses unicode_literals, io.open, TEXT_TYPE,
+# EnvironmentError (OSError in Python 3), and os.rename.
 from __future__ import unicode_literals
 
 import argparse
+import contextlib
 import getpass
 import io
 import json
@@ -33,178 +50,296 @@ import os
 import re
 import sys
 import tempfile
+import time
 
 import msal
 import requests
-from requests.adapters import HTTPAdapter, Retry
+from requests.compat import urljoin
 
-REQUIRED = ("authority", "client_id", "username", "scope", "endpoint")
+REQUIRED_SETTINGS = ("authority", "client_id", "username", "scope", "endpoint")
+OPTIONAL_SETTINGS = ("password", "token_cache")
+TEXT_TYPE = type("")  # str in Python 3, unicode in Python 2.7
+
+TIMEOUT = 30  # A request fails if the server sends nothing for this many seconds.
+RETRY_WAITS = (2, 4, 8)  # Minimum wait, in seconds, before each retry of a Graph request.
+MAX_RETRY_AFTER = 300  # If Retry-After is more than this many seconds, there's no retry.
+TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
+MAX_CONTENT = 1024  # If Graph's error isn't JSON, this many characters of it are shown.
 
 
 def main():
-    """Print the users that the parameters on the command line lead to; return the exit status."""
-    parser = argparse.ArgumentParser(description="Print the users of a Microsoft 365 tenant.")
-    parser.add_argument("parameters", metavar="parameters.json", help="file with the settings")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log each step to stderr")
-    args = parser.parse_args()
-    # This script's own messages are CRITICAL, because MSAL logs as ERROR what it also raises.
-    logging.basicConfig(level="DEBUG" if args.verbose else "CRITICAL", format="%(message)s")
+    """Print the users. If a step fails, log an error and exit with a nonzero status."""
+    args = parse_arguments()
+    with exit_on_error("Can't use the settings in " + args.parameters, status=2):
+        config = load_settings(args.parameters)
+        cache = load_token_cache(config.get("token_cache"))
 
-    path_read = args.parameters  # For the error, the file that is being read.
-    try:
-        config = load_parameters(path_read)
-        path_read = config.get("token_cache", "")
-        cache = load_token_cache(path_read)
-    except (EnvironmentError, TypeError, ValueError) as error:
-        parser.error("{}: {}".format(path_read, error))
-
-    try:
+    with exit_on_error("Could not sign in", status=1, hide_xml=True):
         app = msal.PublicClientApplication(
-            config["client_id"], authority=config["authority"], token_cache=cache, timeout=30
+            config["client_id"], authority=config["authority"], token_cache=cache, timeout=TIMEOUT
         )
-        # The cache has a token if an earlier run has kept its sign-in in the file.
-        result = acquire_token_from_cache(app, config) or acquire_token_by_password(app, config)
-    except EOFError:  # There is no password in the parameters, and none was typed.
-        reason = 'no kept sign-in serves, and "password" is missing; run this once at a terminal'
-        logging.critical("Could not sign in: %s", reason)
-        return 1
-    except Exception as error:  # What MSAL raises has no common base class.
-        # MSAL quotes an ADFS's answer, assertion and all; an encoding error a password's letter.
-        reason = re.sub("(?s)<.*>|codec .*", "<...>", "{}: {}".format(type(error).__name__, error))
-        logging.critical("Could not sign in: %s", reason, exc_info=args.verbose)
-        return 1
-    if "access_token" not in result:
-        triple = map(result.get, ("error", "error_description", "correlation_id"))
-        logging.critical("%s\n%s\n%s", *triple)
-        return 1
-    if config.get("token_cache") and cache.has_state_changed:
-        save_token_cache(cache, config["token_cache"])
+        result = acquire_token(app, config)
+    save_token_cache(cache, config.get("token_cache"))  # If this fails, the run continues.
 
+    with exit_on_error("Failed to call the Web Api", status=1):
+        document = get_users(app, config, result["access_token"])
+
+    with exit_on_error("Can't write to stdout", status=1):
+        print_json(document)
+
+
+def acquire_token(app, config, force_refresh=False):
+    """Return MSAL's result, a dict that contains "access_token".
+
+    Try the saved sign-ins in the token cache first, and then the password. If force_refresh is
+    True, ignore the saved access token, because Graph has rejected it.
+
+    Raises RuntimeError if there's no access token. MSAL can raise almost any other exception.
+    """
+    error_result = None
+    # If an admin deletes and re-creates a user, the cache can have two accounts for one username.
+    for account in app.get_accounts(username=config["username"]):
+        result = app.acquire_token_silent_with_error(
+            config["scope"], account=account, force_refresh=force_refresh
+        )
+        if result and "access_token" in result:
+            return result
+        if result:  # The result is None if there's no refresh token for this account.
+            error_result = result
+
+    password = config.get("password")
+    # A scheduled job must not wait at a prompt. 0 is stdin, and 2 is stderr, where prompts appear.
+    if not password and os.isatty(0) and os.isatty(2):
+        password = getpass.getpass("Password for {}: ".format(config["username"]))
+    if password:
+        result = app.acquire_token_by_username_password(
+            config["username"], password, scopes=config["scope"]
+        )
+        if "access_token" in result:
+            return result
+        error_result = result
+
+    reasons = []
+    if not password and config.get("token_cache"):
+        reasons.append("no saved sign-in works. To sign in, run this script in a terminal.")
+    elif not password:
+        reasons.append('there\'s no password. Add "password" or "token_cache" to the settings.')
+    if error_result:
+        for key in ("error", "error_description", "correlation_id"):
+            reasons.append("{}".format(error_result.get(key)))
+    raise RuntimeError("\n".join(reasons))
+
+
+@contextlib.contextmanager
+def exit_on_error(what_failed, status, hide_xml=False):
+    """If the block raises an exception, log a message and exit with the status.
+
+    If hide_xml is True, the message shows <...> instead of XML.
+    """
     try:
-        answer = get_users(app, config, result)
-    except Exception as error:  # requests lets exceptions of urllib3 through.
-        logging.critical("Failed to call the Web Api: %s", error, exc_info=args.verbose)
-        return 1
-
-    try:
-        fd = sys.stdout.fileno()  # If stdout is closed, it is None: an AttributeError.
-        with io.open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stdout:
-            stdout.write("Users from graph: " if stdout.isatty() else "")
-            # In pieces: the whole text at once would more than double the memory.
-            for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(answer):
-                stdout.write("" + piece)  # On Python 2, "" + makes text of bytes.
-            stdout.write("\n")
-    except (AttributeError, EnvironmentError) as error:
-        logging.critical("stdout cannot be written: %s", error)
-        return 1
-    return 0
+        yield
+    except Exception as error:
+        logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
+        reason = "%s" % error
+        # An MSAL error can quote the response of a company's AD FS, which can contain a token. Hide
+        # everything from the first < to the last >.
+        if hide_xml:
+            reason = re.sub("(?s)<.*>", "<...>", reason)
+        logging.critical("%s: %s", what_failed, reason or repr(error))
+        sys.exit(status)
 
 
-def load_parameters(path):
-    """Return the settings as a dict; raise EnvironmentError, TypeError or ValueError if unfit."""
-    with open(path, "rb") as parameters:  # As bytes, so that json finds out the encoding.
-        config = dict(json.load(parameters))  # A number or null, say, is a TypeError.
+def parse_arguments():
+    """Return the command-line arguments, and set up logging to stderr."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parameters", metavar="parameters.json", help="path of the settings file")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show debug logs, which can contain secrets"
+    )
+    args = parser.parse_args()
+    # The script logs its own messages as CRITICAL. MSAL and requests use lower levels, which only
+    # -v shows.
+    level = logging.DEBUG if args.verbose else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(message)s")
+    return args
+
+
+def load_settings(path):
+    """Return the settings in the file as a dict.
+
+    Raises EnvironmentError if the file can't be read, and ValueError if the settings are invalid.
+    """
+    with open(path, "rb") as settings_file:  # In Python 3, json detects the encoding of bytes.
+        config = json.load(settings_file)
+    if not isinstance(config, dict):
+        raise ValueError("not a JSON object")
     problems = []
-    for key in REQUIRED + ("password", "token_cache"):
-        kind = list if key == "scope" else type("")
-        if key in REQUIRED and not config.get(key):
-            problems.append('"{}" is missing or empty'.format(key))
-        elif not isinstance(config.get(key, kind()), kind):
-            problems.append('"{}" has the wrong type (scope is a list, all else text)'.format(key))
-        elif key in ("authority", "endpoint") and not config[key].lower().startswith("https://"):
-            problems.append('"{}" must be an https URL'.format(key))
+    for key in REQUIRED_SETTINGS + OPTIONAL_SETTINGS:
+        value = config.get(key)
+        if value in (None, "", []):
+            if key in REQUIRED_SETTINGS:
+                problems.append('"{}" is missing or empty'.format(key))
+        elif key == "scope":
+            if not isinstance(value, list):
+                problems.append('"scope" must be a list')
+        elif not isinstance(value, TEXT_TYPE):
+            problems.append('"{}" must be a string'.format(key))
+        elif key in ("authority", "endpoint") and not value.lower().startswith("https://"):
+            problems.append('"{}" must start with https://'.format(key))
     if problems:
         raise ValueError("; ".join(problems))
     if config.get("token_cache"):
-        config["token_cache"] = os.path.join(os.path.dirname(path), config["token_cache"])
+        folder = os.path.dirname(os.path.abspath(path))
+        config["token_cache"] = os.path.join(folder, config["token_cache"])
     return config
 
 
 def load_token_cache(path):
-    """Return MSAL's token cache with what the file at path holds; raise as load_parameters()."""
+    """Return MSAL's token cache from the file. If there's no file, return an empty cache.
+
+    Raises ValueError if the file can't be read or isn't a token cache.
+    """
     cache = msal.SerializableTokenCache()
-    if os.path.exists(path):
-        with open(path) as cache_file:
-            cache.deserialize(cache_file.read())
-        tables = json.loads(cache.serialize())  # MSAL takes an empty file for {}.
-        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-            raise ValueError("not a token cache")
+    if path and os.path.exists(path):
+        try:
+            with io.open(path, encoding="utf-8") as cache_file:
+                text = cache_file.read()
+            contents = json.loads(text or "{}")  # MSAL treats an empty file as an empty cache.
+            # MSAL never saves tokens without this section.
+            if not isinstance(contents, dict) or (contents and "AccessToken" not in contents):
+                raise ValueError("not a token cache")
+        except (EnvironmentError, ValueError) as error:
+            advice = 'Check "token_cache". If the file is this script\'s token cache, delete it.'
+            raise ValueError("{}: {}. {}".format(path, error, advice))
+        cache.deserialize(text)
     return cache
 
 
 def save_token_cache(cache, path):
-    """Replace the file at path, on POSIX for its owner alone; tell stderr where that fails."""
+    """If the token cache has changed, save it. If that fails, log why and continue."""
+    if not path or not cache.has_state_changed:
+        return
     new_file = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as new_file:
-            new_file.write(cache.serialize())
-        getattr(os, "replace", os.rename)(new_file.name, path)  # Python 2 has no os.replace.
+        # On Linux and macOS, only the owner can read a temporary file. The rename replaces the old
+        # file in one step. That's why another run never reads an incomplete cache.
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as new_file:
+            new_file.write(cache.serialize().encode("utf-8"))
+        replace = getattr(os, "replace", os.rename)  # Python 2.7 doesn't have os.replace.
+        replace(new_file.name, path)
     except EnvironmentError as error:
-        logging.critical("%s: the token cache cannot be written: %s", path, error)
+        logging.critical("Can't save the token cache %s: %s", path, error)
         if new_file:
             os.remove(new_file.name)
 
 
-def get_users(app, config, result):
-    """Return Graph's answer as a dict, all pages in one; raise an exception that says why not."""
-    # 429, 503, 504, and silence or a broken connection before the answer begins get three more
-    # tries: after the seconds that Retry-After says, or else after 0, 2 and 4.
-    retry = Retry(3, backoff_factor=1, status_forcelist=[429, 503, 504], raise_on_status=False)
+def get_users(app, config, access_token):
+    """Return Graph's response as a dict. If it has several pages, merge their "value" lists.
+
+    Raises ValueError if the link to the next page is invalid. Also raises what get_page() raises.
+    """
     session = requests.Session()
-    session.mount("https://", HTTPAdapter(max_retries=retry))
-    links = [config["endpoint"]]
-    answer = get_page(session, links[0], result["access_token"])
-    while "@odata.nextLink" in answer:
-        link = answer.pop("@odata.nextLink")
-        here, there = map(requests.compat.urlsplit, (links[0], link))
-        if link in links or (there.scheme, there.hostname) != (here.scheme, here.hostname):
-            raise ValueError("the link to the next page leads astray: {}".format(link))
-        links.append(link)
-        # A long listing outlives its token. MSAL then renews it; if that is refused, the token at
-        # hand goes on. The password is not sent again: repeating it can lock the account.
-        result = acquire_token_from_cache(app, config) or result
-        page = get_page(session, link, result["access_token"])
-        if not isinstance(answer.get("value"), list) or not isinstance(page.get("value"), list):
-            raise ValueError("a page comes without its list")
-        answer["value"].extend(page.pop("value"))
-        answer.update(page)
-    return answer
+    session.headers["Authorization"] = "Bearer " + access_token
+    session.auth = lambda request: request  # Without this, ~/.netrc replaces the access token.
+
+    endpoint = config["endpoint"]
+    root_url = urljoin(endpoint, "/").lower()  # For example, https://graph.microsoft.com/
+    links_read = {endpoint}
+    document = get_page(session, endpoint, app, config)
+    next_link = document.pop("@odata.nextLink", None)
+    while next_link is not None:
+        if not next_link.lower().startswith(root_url):  # Never send the token to another host.
+            raise ValueError("the link to the next page points to another host: " + next_link)
+        if next_link in links_read:
+            raise ValueError("the link to the next page repeats an earlier link: " + next_link)
+        links_read.add(next_link)
+        page = get_page(session, next_link, app, config)
+        next_link = page.pop("@odata.nextLink", None)
+        document["value"].extend(page.pop("value"))
+        document.update(page)  # For other keys, such as "@odata.context", keep the last value.
+    return document
 
 
-def get_page(session, url, access_token):
-    """Return the JSON object at the URL as a dict; raise an exception that says why not."""
-    headers = {"Authorization": "Bearer " + access_token}
-    # An auth= that changes nothing keeps requests from putting a ~/.netrc's password in its place.
-    reply = session.get(url, headers=headers, auth=lambda r: r, timeout=30, allow_redirects=False)
+def get_page(session, url, app, config):
+    """Call get_with_retries(). If Graph rejects the access token, renew it, and call it again.
+
+    Raises what get_with_retries() raises. If the token can't be renewed, the script exits.
+    """
     try:
-        page = reply.json()
+        return get_with_retries(session, url)
+    except requests.HTTPError as error:
+        if error.response.status_code != 401:
+            raise
+    # Status 401 means that the access token is expired or revoked. A failed renewal is reported as
+    # a failed sign-in: main's exit_on_error ignores SystemExit, because it isn't an Exception.
+    with exit_on_error("Could not sign in", status=1, hide_xml=True):
+        result = acquire_token(app, config, force_refresh=True)
+    save_token_cache(app.token_cache, config.get("token_cache"))
+    session.headers["Authorization"] = "Bearer " + result["access_token"]
+    return get_with_retries(session, url)
+
+
+def get_with_retries(session, url):
+    """Call get_json(). After a transient error, call it again, up to four times in all.
+
+    Raises what get_json() raises.
+    """
+    for wait in RETRY_WAITS:
+        try:
+            return get_json(session, url)
+        except requests.HTTPError as error:
+            retry_after = error.response.headers.get("Retry-After", "")
+            seconds = int(retry_after) if retry_after.isdigit() else 0
+            if error.response.status_code not in TRANSIENT_STATUSES or seconds > MAX_RETRY_AFTER:
+                raise
+            time.sleep(max(wait, seconds))
+        except (requests.RequestException, ValueError):
+            # There's no response, or it's incomplete or not JSON.
+            time.sleep(wait)
+    return get_json(session, url)
+
+
+def get_json(session, url):
+    """Get the URL once, and return the JSON object as a dict.
+
+    Raises requests.HTTPError if the status isn't 200. Raises another requests.RequestException if
+    there's no response. Raises ValueError if the response isn't a JSON object.
+    """
+    response = session.get(url, timeout=TIMEOUT, allow_redirects=False)
+    try:
+        page = response.json()
     except ValueError:
         page = None
-    if reply.status_code == 200 and isinstance(page, dict):
-        return page
-    reason = "not a JSON object" if reply.status_code == 200 else reply.reason or reply.status_code
-    content = json.dumps(page, indent=2) if page else reply.text[:1024]
-    raise ValueError("{}\nContent: {}".format(reason, content))
+    if response.status_code != 200:
+        reason = response.reason or response.status_code
+        content = json.dumps(page, indent=2) if page else response.text[:MAX_CONTENT]
+        raise requests.HTTPError("{}\nContent: {}".format(reason, content), response=response)
+    if not isinstance(page, dict):
+        raise ValueError("the response isn't a JSON object")
+    return page
 
 
-def acquire_token_from_cache(app, config):
-    """Return a dict with "access_token", renewed if need be, or None if there is none to be had."""
-    accounts = app.get_accounts(username=config["username"])
-    return app.acquire_token_silent(config["scope"], account=accounts[0]) if accounts else None
+def print_json(document):
+    """Write the document to stdout as indented JSON in UTF-8.
 
-
-def acquire_token_by_password(app, config):
-    """Return a dict with "access_token" or "error"; raise EOFError where there is no password."""
-    username, password = config["username"], config.get("password")
-    if not password and os.isatty(0):
-        password = getpass.getpass("Password for {}: ".format(username))
-    if not password:
-        raise EOFError("no password")  # As getpass() does after Ctrl-D.
-    return app.acquire_token_by_username_password(username, password, scopes=config["scope"])
+    Raises EnvironmentError if it can't write to stdout.
+    """
+    # The end of this with block flushes, so a full disk raises an error here. sys.stdout would
+    # raise it when Python exits.
+    with io.open(sys.stdout.fileno(), "wb", closefd=False) as stdout:
+        if stdout.isatty():
+            stdout.write(b"Users from graph: ")
+        # Write the JSON in pieces, because one long string would double the memory use.
+        for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
+            # UTF-8 can't encode an unpaired surrogate. Write it as a JSON escape, such as \ud83d.
+            stdout.write(piece.encode("utf-8", "backslashreplace"))
+        stdout.write(b"\n")
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        main()
     except KeyboardInterrupt:
         sys.exit(130)

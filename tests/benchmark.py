@@ -1,4 +1,4 @@
-"""Measure the sample beside the least loop that does its job, in one run, in turn: medians.
+"""Compare the sample with a minimal program that does the same. Prints medians of several runs.
 
 python tests/benchmark.py
 """
@@ -21,19 +21,19 @@ import msal, requests
 
 config = json.load(open(sys.argv[1]))
 app = msal.PublicClientApplication(config["client_id"], authority=config["authority"])
-accounts = app.get_accounts(username=config["username"])  # As the seed does: it is a request.
+accounts = app.get_accounts(username=config["username"])  # The seed does it too: one request.
 result = app.acquire_token_by_username_password(
     config["username"], config["password"], scopes=config["scope"])
-session, users, link = requests.Session(), [], config["endpoint"]
-while link:
+session, users, next_link = requests.Session(), [], config["endpoint"]
+while next_link:
     headers = {"Authorization": "Bearer " + result["access_token"]}
-    page = session.get(link, headers=headers).json()
+    page = session.get(next_link, headers=headers).json()
     users += page["value"]
-    link = page.get("@odata.nextLink")
+    next_link = page.get("@odata.nextLink")
 print(json.dumps(dict(page, value=users), indent=2, ensure_ascii=False))
 """
 
-# What is measured, users, seconds before each answer, the endpoint's end, and how often.
+# The name, the users, the seconds before each answer, the query of the endpoint, and the runs.
 ROWS = [
     ("one page", 100, 0, "", 21),
     ("one page, 50 ms a request", 100, 0.05, "", 11),
@@ -41,6 +41,7 @@ ROWS = [
     ("50,000 users", 50000, 0, "", 3),
     ("50,000 users, $top=999", 50000, 0, "?$top=999", 3),
 ]
+SCOPES = (["User.ReadBasic.All"], ["user.readbasic.all"])
 
 
 def measure(script, parameters, env):
@@ -55,32 +56,54 @@ def measure(script, parameters, env):
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, others in kB.
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, others in kilobytes.
     return time.perf_counter() - start, usage.ru_maxrss * unit / 1e6
+
+
+def compare(row, folder):
+    """Return the median seconds and the peak memory of the sample and of the baseline."""
+    _, users, delay, query, times = row
+    baseline, parameters = Path(folder, "baseline.py"), Path(folder, "parameters.json")
+    baseline.write_text(BASELINE, encoding="utf-8")
+    settings = load(PARAMETERS)
+    settings["endpoint"] += query
+    parameters.write_text(json.dumps(settings), encoding="utf-8")
+    runs = {SAMPLE: [], baseline: []}
+    with LocalTenant(load(PARAMETERS)) as tenant:
+        tenant.directory.user_count, tenant.delay = users, delay
+        for _ in range(times):
+            for script in runs:
+                runs[script].append(measure(script, parameters, tenant.environment()))
+    seconds = [statistics.median(s for s, _ in runs[script]) for script in runs]
+    memory = [max(mb for _, mb in runs[script]) for script in runs]
+    return seconds, memory
+
+
+def token_requests(scope, folder):
+    """Return how many token requests a listing of 100 pages makes with this scope."""
+    parameters = Path(folder, "parameters.json")
+    parameters.write_text(json.dumps(dict(load(PARAMETERS), scope=scope)), encoding="utf-8")
+    with LocalTenant(load(PARAMETERS)) as tenant:
+        tenant.directory.user_count = 10000
+        measure(SAMPLE, parameters, tenant.environment())
+        return tenant.steps().count("token")
 
 
 def main():
     """Print the table."""
-    config = json.loads(PARAMETERS.read_text(encoding="utf-8"))
-    print("{:28}{:>10}{:>10}{:>8}{:>12}{:>12}".format("", "script", "baseline", "", "", "baseline"))
+    print("{:28}{:>10}{:>11}{:>7}{:>12}{:>12}".format("", "sample", "baseline", "", "", "baseline"))
     with tempfile.TemporaryDirectory() as folder:
-        baseline, parameters = Path(folder, "baseline.py"), Path(folder, "parameters.json")
-        baseline.write_text(BASELINE, encoding="utf-8")
-        for name, users, delay, end, times in ROWS:
-            parameters.write_text(json.dumps(dict(config, endpoint=config["endpoint"] + end)))
-            runs = []
-            with LocalTenant(load(PARAMETERS)) as tenant:
-                tenant.directory.size, tenant.delay = users, delay
-                for _ in range(times):
-                    for script in (SAMPLE, baseline):
-                        runs.append(measure(script, parameters, tenant.environment()))
-            seconds = [statistics.median(s for s, _ in runs[i::2]) for i in (0, 1)]
-            memory = [max(mb for _, mb in runs[i::2]) for i in (0, 1)]
+        for row in ROWS:
+            seconds, memory = compare(row, folder)
+            ratio = seconds[0] / seconds[1]
             print(
-                "{:28}{:8.3f} s{:8.3f} s{:8.2f}{:9.0f} MB{:9.0f} MB".format(
-                    name, *seconds, seconds[0] / seconds[1], *memory
+                "{:28}{:8.3f} s{:9.3f} s{:7.2f}{:9.0f} MB{:9.0f} MB".format(
+                    row[0], *seconds, ratio, *memory
                 )
             )
+        for scope in SCOPES:
+            count = token_requests(scope, folder)
+            print("100 pages with {}: {} token requests".format(json.dumps(scope), count))
 
 
 if __name__ == "__main__":

@@ -1,63 +1,56 @@
-"""The fixtures: a happy tenant, and the real command run against it as a subprocess."""
+"""The fixtures: a local tenant where everything works, and the sample's command run against it."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
-from collections import namedtuple
 
 import pytest
-from local_tenant import PARAMETERS, SAMPLE, load
-from tenant import LocalTenant
+from helpers import (
+    SAMPLE_PYTHON,
+    Result,
+    decode,
+    press_ctrl_c,
+    read_terminal,
+    sample_command,
+    shipped_settings,
+    shipped_tenant,
+)
 
-SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
-CALL_FAILED = "Failed to call the Web Api: "
-NO_SIGN_IN = "Could not sign in: "
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
-
-# A suite that runs in the background ignores Ctrl-C, and what it starts would inherit that.
+# A test run in the background ignores Ctrl-C, and so would the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-Result = namedtuple("Result", "status stdout stderr")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what Python 2.7 is not promised to do, and start what waits before all else."""
+    """On Python 2.7, run only the tests of what it guarantees."""
     command = [SAMPLE_PYTHON, "-c", "import sys; print(sys.version_info[0])"]
-    if subprocess.check_output(command, text=True).strip() == "2":
-        left_out = [item for item in items if not item.get_closest_marker("py27")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("py27")]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def shipped_tenant():
-    """Return the tenant of the shipped parameters, to be changed and entered."""
-    return LocalTenant(load(PARAMETERS))
+    if subprocess.check_output(command, text=True).strip() != "2":
+        return
+    deselected = [item for item in items if not item.get_closest_marker("py27")]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item.get_closest_marker("py27")]
 
 
 @pytest.fixture
 def tenant():
-    """A happy tenant; each test changes one answer."""
+    """A running local tenant where everything works. Each test changes one answer."""
     with shipped_tenant() as tenant:
         yield tenant
 
 
 @pytest.fixture
 def parameters(tmp_path):
-    """Return a function that writes the shipped parameters, with changes, to a file of its own.
+    """Return a function that writes parameters.json with changed settings and returns its path.
 
-    A change to None takes the setting away; contents are written as they are.
+    A setting that is changed to None is removed. With contents, the file has those bytes.
     """
 
     def write(contents=None, **changes):
         path = tmp_path / "parameters.json"
         if contents is None:
-            config = dict(json.loads(PARAMETERS.read_text(encoding="utf-8")), **changes)
-            config = {key: value for key, value in config.items() if value is not None}
-            contents = json.dumps(config).encode()
+            settings = dict(shipped_settings(), **changes)
+            settings = {key: value for key, value in settings.items() if value is not None}
+            contents = json.dumps(settings).encode()
         path.write_bytes(contents)
         return str(path)
 
@@ -65,53 +58,56 @@ def parameters(tmp_path):
 
 
 @pytest.fixture
-def command(tenant, parameters):
-    """Return a function that gives subprocess's arguments for the command, and its environment."""
+def cache(tmp_path):
+    """The path of the token cache for "token_cache": "cache.json"."""
+    return tmp_path / "cache.json"
 
-    def build(*options, path=None, env=None, **changes):
-        argv = [SAMPLE_PYTHON, str(SAMPLE), *options, path or parameters(**changes)]
-        return argv, dict(tenant.environment(), **(env or {}))
+
+@pytest.fixture
+def command(tenant, parameters):
+    """Return a function that returns the sample's command line and its environment."""
+
+    def build(*options, path=None, constants=None, env=None, **changes):
+        arguments = [*options, path or parameters(**changes)]
+        environment = dict(tenant.environment(), PYTHONDONTWRITEBYTECODE="1", **(env or {}))
+        return sample_command(*arguments, constants=constants), environment
 
     return build
 
 
 @pytest.fixture
 def check(tenant):
-    """Return a function that checks what holds for every outcome, and gives the result back."""
+    """Return a function that checks what every run guarantees and returns its result."""
 
     def check(status, stdout, stderr, verbose=False):
         if not verbose:
             for secret in tenant.directory.secrets:
                 assert secret.encode() not in stdout + stderr
             assert b"Traceback" not in stderr
-        if status:
+        if status != 0:
             assert stdout == b""
-        return Result(
-            status,
-            stdout.decode("utf-8").replace("\r\n", "\n"),
-            stderr.decode("utf-8", "replace").replace("\r\n", "\n"),
-        )
+        return Result(status, decode(stdout), decode(stderr))
 
     return check
 
 
 @pytest.fixture
 def run(command, check):
-    """Return a function that runs the command to its end and gives status, stdout and stderr."""
+    """Return a function that runs the sample and returns its status, stdout, and stderr."""
 
     def run(*options, **more):
         argv, env = command(*options, **more)
         done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=150
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=100
         )
-        return check(done.returncode, done.stdout, done.stderr, "-v" in options)
+        return check(done.returncode, done.stdout, done.stderr, verbose="-v" in options)
 
     return run
 
 
 @pytest.fixture
 def start(command):
-    """Return a function that starts the command and gives the process."""
+    """Return a function that starts the sample and returns the process."""
     started = []
 
     def start(*options, **more):
@@ -128,57 +124,43 @@ def start(command):
         process.communicate()
 
 
-def read_terminal(master):
-    """Return all that is printed on a terminal until nobody has it open any more."""
-    printed = b""
-    try:
-        while True:
-            more = os.read(master, 65536)
-            if not more:
-                break
-            printed += more
-    except OSError:  # Linux says EIO where others say end of file.
-        pass
-    os.close(master)
-    return printed.decode("utf-8").replace("\r\n", "\n")
-
-
-def interrupt(process):
-    """Send Ctrl-C's signal until the process has ended, and return its status.
-
-    Once is not enough: Python misses a signal that comes just before it begins to wait.
-    """
-    while True:
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            pass
-
-
 @pytest.fixture
-def on_terminal(start):
-    """Return a function that runs the command with stdout on a terminal: status and output."""
+def run_on_terminal(start):
+    """Return a function that runs the sample with stdout on a terminal and returns its result."""
     pty = pytest.importorskip("pty")
 
-    def on_terminal(**more):
+    def run_on_terminal(**more):
         master, slave = pty.openpty()
         process = start(stdout=slave, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **more)
         os.close(slave)
         printed = read_terminal(master)
-        assert process.stderr.read() == b""
-        return process.wait(), printed
+        stderr = decode(process.stderr.read())
+        return Result(process.wait(), printed, stderr)
 
-    return on_terminal
+    return run_on_terminal
 
 
 @pytest.fixture
-def document(tenant):
-    """Return a function that gives the whole of what a success prints."""
+def type_at_prompt(start):
+    """Return a function that types keys at the password prompt and returns the result.
 
-    def document(answer=None):
-        if answer is None:
-            answer = tenant.graph.page({"$top": 1000000})
-        return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+    None for the keys is Ctrl-C. stderr is everything that the terminal shows.
+    """
+    pty = pytest.importorskip("pty")
 
-    return document
+    def type_at_prompt(keys, **more):
+        master, slave = pty.openpty()
+        process = start(stdin=slave, stdout=subprocess.PIPE, stderr=slave, **more)
+        os.close(slave)
+        screen = b""
+        while not screen.endswith(b": "):
+            screen += os.read(master, 1024)
+        if keys is None:
+            press_ctrl_c(process)
+        else:
+            os.write(master, keys)
+        stdout = decode(process.stdout.read())
+        status = process.wait()
+        return Result(status, stdout, decode(screen) + read_terminal(master))
+
+    return type_at_prompt

@@ -1,0 +1,115 @@
+"""What several test modules use: the sample's command, its results, and terminals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from local_tenant import PARAMETERS, ROOT, SAMPLE, load
+from tenant import LocalTenant
+
+DRIVER = ROOT / "tests" / "driver.py"
+SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
+NO_WAITS = {"RETRY_WAITS": [0, 0, 0]}
+
+SIGN_IN_FAILED = "Could not sign in: "
+CALL_FAILED = "Failed to call the Web Api: "
+LOGIN = "login.microsoftonline.com"
+GRAPH = "graph.microsoft.com"
+USERS = "https://graph.microsoft.com/v1.0/users"
+
+# What a run asks for, in order: without and with a saved access token.
+COLD_RUN = ["discovery", "instance", "realm", "token", "graph"]
+WARM_RUN = ["discovery", "graph"]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
+Result = namedtuple("Result", "status stdout stderr")
+
+
+def shipped_tenant():
+    """Return the local tenant of the shipped parameters.json, not started yet."""
+    return LocalTenant(load(PARAMETERS))
+
+
+def shipped_settings():
+    """Return the settings of the shipped parameters.json."""
+    return json.loads(PARAMETERS.read_text(encoding="utf-8"))
+
+
+def sample_command(*arguments, constants=None):
+    """Return the command that runs the sample, with other values for its constants if given."""
+    if constants is None:
+        return [SAMPLE_PYTHON, str(SAMPLE), *arguments]
+    return [SAMPLE_PYTHON, str(DRIVER), json.dumps(constants), *arguments]
+
+
+def decode(output):
+    """Return the output of a command as text with \\n as the line end."""
+    return output.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def users_of(result):
+    """Return the users that a successful run has printed."""
+    assert (result.status, result.stderr) == (0, "")
+    return json.loads(result.stdout)["value"]
+
+
+def user_numbers(result):
+    """Return the numbers of the users that a successful run has printed. The first one is 1."""
+    return [int(user["id"][-12:]) for user in users_of(result)]
+
+
+def document(answer):
+    """Return the text that the sample prints for an answer."""
+    return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+
+
+def files_in(folder):
+    """Return the names of the files in the folder."""
+    return sorted(os.listdir(str(folder)))
+
+
+def expire_access_tokens(cache):
+    """Change the token cache file so that its access tokens have expired."""
+    contents = json.loads(cache.read_text())
+    for entry in contents["AccessToken"].values():
+        entry["expires_on"] = "1000000000"
+    cache.write_text(json.dumps(contents))
+
+
+def read_terminal(master):
+    """Return everything that is printed to a terminal until its last program has ended."""
+    printed = b""
+    try:
+        while True:
+            more = os.read(master, 65536)
+            if not more:
+                break
+            printed += more
+    except OSError:  # Linux raises an error at the end.
+        pass
+    os.close(master)
+    return decode(printed)
+
+
+def press_ctrl_c(process):
+    """Send Ctrl-C's signal until the process ends, and return its exit status.
+
+    Python can miss a signal that arrives just before it starts to wait, so one isn't enough.
+    """
+    while True:
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def local_tenant_command(*arguments):
+    """Return the command that runs the local tenant."""
+    return [sys.executable, str(Path(ROOT, "tests", "local_tenant.py")), *arguments]
