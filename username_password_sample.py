@@ -23,9 +23,9 @@ Settings in parameters.json:
     token_cache  optional  file where the script saves the sign-in for later runs: token_cache.json
                            (a relative path starts from the folder of parameters.json)
 
-A scheduled job doesn't need a password in parameters.json. Set token_cache instead, and run the
-script once in a terminal. Do that again when the saved sign-in ends. Anyone who can read the
-password or the token cache can sign in as the user.
+A scheduled job doesn't need a password in parameters.json. Remove it, set token_cache, and run the
+script once in a terminal. Run it there again when the saved sign-in has expired, for example after
+a password change. Anyone who can read the password or the token cache can sign in as the user.
 
 The script writes the users to stdout as one JSON document. In a terminal, "Users from graph: "
 comes first. Errors go to stderr. Exit status:
@@ -92,9 +92,8 @@ def acquire_token(app, config, force_refresh=False):
     """Return MSAL's result, a dict that contains "access_token".
 
     Try the saved sign-ins in the token cache first, and then the password. If force_refresh is
-    True, ignore the saved access token, because Graph has rejected it.
-
-    Raises RuntimeError if there's no access token. MSAL can raise almost any other exception.
+    True, ignore the saved access token, because Graph has rejected it. Raises RuntimeError if
+    there's no access token. MSAL can raise almost any other exception.
     """
     error_result = None
     # If an admin deletes and re-creates a user, the cache can have two accounts for one username.
@@ -108,7 +107,7 @@ def acquire_token(app, config, force_refresh=False):
             error_result = result
 
     password = config.get("password")
-    # A scheduled job must not wait at a prompt. 0 is stdin, and 2 is stderr, where prompts appear.
+    # A scheduled job must not wait at a prompt. 0 is stdin, and 2 is stderr.
     if not password and os.isatty(0) and os.isatty(2):
         password = getpass.getpass("Password for {}: ".format(config["username"]))
     if password:
@@ -119,11 +118,12 @@ def acquire_token(app, config, force_refresh=False):
             return result
         error_result = result
 
-    reasons = []
-    if not password and config.get("token_cache"):
-        reasons.append("no saved sign-in works. To sign in, run this script in a terminal.")
-    elif not password:
-        reasons.append('there\'s no password. Add "password" or "token_cache" to the settings.')
+    if password:
+        reasons = []
+    elif config.get("token_cache"):
+        reasons = ["no saved sign-in works. To sign in, run this script in a terminal."]
+    else:
+        reasons = ['there\'s no password. Add "password" or "token_cache" to the settings.']
     if error_result:
         for key in ("error", "error_description", "correlation_id"):
             reasons.append("{}".format(error_result.get(key)))
@@ -141,8 +141,8 @@ def exit_on_error(what_failed, status, hide_xml=False):
     except Exception as error:
         logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
         reason = "%s" % error
-        # An MSAL error can quote the response of a company's AD FS, which can contain a token. Hide
-        # everything from the first < to the last >.
+        # AD FS, a company's own sign-in server, answers in XML. An MSAL error can quote the answer
+        # and a token in it. Hide everything from the first < to the last >.
         if hide_xml:
             reason = re.sub("(?s)<.*>", "<...>", reason)
         logging.critical("%s: %s", what_failed, reason or repr(error))
@@ -231,7 +231,7 @@ def save_token_cache(cache, path):
         replace(new_file.name, path)
     except EnvironmentError as error:
         logging.critical("Can't save the token cache %s: %s", path, error)
-        if new_file:
+        if new_file:  # The write or the rename failed.
             os.remove(new_file.name)
 
 
@@ -272,8 +272,8 @@ def get_page(session, url, app, config):
     except requests.HTTPError as error:
         if error.response.status_code != 401:
             raise
-    # Status 401 means that the access token is expired or revoked. A failed renewal is reported as
-    # a failed sign-in: main's exit_on_error ignores SystemExit, because it isn't an Exception.
+    # Status 401 means that the access token is expired or revoked. If the renewal fails, the script
+    # exits here. SystemExit isn't an Exception, so the exit_on_error in main lets it pass.
     with exit_on_error("Could not sign in", status=1, hide_xml=True):
         result = acquire_token(app, config, force_refresh=True)
     save_token_cache(app.token_cache, config.get("token_cache"))
@@ -282,7 +282,7 @@ def get_page(session, url, app, config):
 
 
 def get_with_retries(session, url):
-    """Call get_json(). After a transient error, call it again, up to four times in all.
+    """Call get_json(). After a transient error, call it again, at most four times in total.
 
     Raises what get_json() raises.
     """
@@ -326,8 +326,7 @@ def print_json(document):
 
     Raises EnvironmentError if it can't write to stdout.
     """
-    # The end of this with block flushes, so a full disk raises an error here. sys.stdout would
-    # raise it when Python exits.
+    # Closing this file object flushes it, so a full disk raises an error here. stdout stays open.
     with io.open(sys.stdout.fileno(), "wb", closefd=False) as stdout:
         if stdout.isatty():
             stdout.write(b"Users from graph: ")
