@@ -10,25 +10,26 @@ doesn't work with multifactor authentication (MFA), guest accounts, or personal 
 only for an existing job that can't sign in any other way. README.md shows better ways to sign in,
 how to register the app, and who must consent to its permissions.
 
-Settings in parameters.json:
+Settings in parameters.json, with example values:
 
-    authority    required  sign-in URL with the tenant's name or ID, or with "organizations":
+    authority    required  sign-in URL with the tenant's domain or ID, or "organizations":
                            https://login.microsoftonline.com/organizations
     client_id    required  application (client) ID of an app that allows public client flows
     username     required  user principal name: somebody@your_tenant.com
-    password     optional  used if no saved sign-in works. If it's missing, the script asks for it
-                           in a terminal.
+    password     optional  used only if no saved sign-in works. If it's missing, and you run the
+                           script in a terminal, the script prompts for it.
     scope        required  list of delegated permissions: ["User.ReadBasic.All"]
-    endpoint     required  URL of the first page: https://graph.microsoft.com/v1.0/users
+    endpoint     required  URL that lists the users: https://graph.microsoft.com/v1.0/users
     token_cache  optional  file where the script saves the sign-in for later runs: token_cache.json
-                           (a relative path starts from the folder of parameters.json)
+                           (absolute, or relative to the folder that contains parameters.json)
 
-A scheduled job doesn't need a password in parameters.json. Remove it, set token_cache, and run the
-script once in a terminal. Run it there again when the saved sign-in has expired, for example after
-a password change. Anyone who can read the password or the token cache can sign in as the user.
+A scheduled job doesn't need a password in parameters.json. Remove the password, set token_cache,
+and run the script once in a terminal. If the saved sign-in stops working, for example after a
+password change, run the script in a terminal again. Anyone who can read the password or the token
+cache can sign in as the user.
 
-The script writes the users to stdout as one JSON document. In a terminal, "Users from graph: "
-comes first. Errors go to stderr. Exit status:
+The script writes the users to stdout as one JSON document. If stdout is a terminal,
+"Users from graph: " comes first. Errors go to stderr. Exit status:
 
     0    success: the document is complete
     1    the script can't sign in, call Microsoft Graph, or write to stdout
@@ -64,7 +65,7 @@ TIMEOUT = 30  # A request fails if the server sends nothing for this many second
 RETRY_WAITS = (2, 4, 8)  # Minimum wait, in seconds, before each retry of a Graph request.
 MAX_RETRY_AFTER = 300  # If Retry-After is more than this many seconds, there's no retry.
 TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
-MAX_CONTENT = 1024  # If Graph's error isn't JSON, this many characters of it are shown.
+MAX_CONTENT = 1024  # If an error response isn't JSON, show at most this many characters.
 
 
 def main():
@@ -93,7 +94,7 @@ def acquire_token(app, config, force_refresh=False):
 
     Try the saved sign-ins in the token cache first, and then the password. If force_refresh is
     True, ignore the saved access token, because Graph has rejected it. Raises RuntimeError if
-    there's no access token. MSAL can raise almost any other exception.
+    no attempt gets an access token. MSAL can raise almost any other exception.
     """
     error_result = None
     # If an admin deletes and re-creates a user, the cache can have two accounts for one username.
@@ -119,15 +120,15 @@ def acquire_token(app, config, force_refresh=False):
         error_result = result
 
     if password:
-        reasons = []
+        lines = []
     elif config.get("token_cache"):
-        reasons = ["no saved sign-in works. To sign in, run this script in a terminal."]
+        lines = ["no saved sign-in works. To sign in, run this script in a terminal."]
     else:
-        reasons = ['there\'s no password. Add "password" or "token_cache" to the settings.']
+        lines = ['there\'s no password. Add "password" or "token_cache" to the settings.']
     if error_result:
         for key in ("error", "error_description", "correlation_id"):
-            reasons.append("{}".format(error_result.get(key)))
-    raise RuntimeError("\n".join(reasons))
+            lines.append("{}".format(error_result.get(key)))
+    raise RuntimeError("\n".join(lines))
 
 
 @contextlib.contextmanager
@@ -141,8 +142,8 @@ def exit_on_error(what_failed, status, hide_xml=False):
     except Exception as error:
         logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
         reason = "%s" % error
-        # AD FS, a company's own sign-in server, answers in XML. An MSAL error can quote the answer
-        # and a token in it. Hide everything from the first < to the last >.
+        # AD FS, a company's own sign-in server, returns XML. An MSAL error message can include that
+        # XML, and the XML can contain a token. Hide everything from the first < to the last >.
         if hide_xml:
             reason = re.sub("(?s)<.*>", "<...>", reason)
         logging.critical("%s: %s", what_failed, reason or repr(error))
@@ -154,13 +155,13 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parameters", metavar="parameters.json", help="path of the settings file")
+    parser.add_argument("parameters", metavar="parameters.json", help="path to the settings file")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show debug logs, which can contain secrets"
     )
     args = parser.parse_args()
-    # The script logs its own messages as CRITICAL. MSAL and requests use lower levels, which only
-    # -v shows.
+    # The script logs its error messages as CRITICAL. All other messages, including those from the
+    # MSAL and requests libraries, have lower levels and appear only with -v.
     level = logging.DEBUG if args.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(message)s")
     return args
@@ -207,7 +208,7 @@ def load_token_cache(path):
             with io.open(path, encoding="utf-8") as cache_file:
                 text = cache_file.read()
             contents = json.loads(text or "{}")  # MSAL treats an empty file as an empty cache.
-            # MSAL never saves tokens without this section.
+            # MSAL never saves tokens without an "AccessToken" section.
             if not isinstance(contents, dict) or (contents and "AccessToken" not in contents):
                 raise ValueError("not a token cache")
         except (EnvironmentError, ValueError) as error:
@@ -223,8 +224,8 @@ def save_token_cache(cache, path):
         return
     new_file = None
     try:
-        # On Linux and macOS, only the owner can read a temporary file. The rename replaces the old
-        # file in one step. That's why another run never reads an incomplete cache.
+        # On Linux and macOS, only the owner can read a file that tempfile creates. The rename
+        # replaces the old file in one step, so another run never reads an incomplete cache.
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as new_file:
             new_file.write(cache.serialize().encode("utf-8"))
         replace = getattr(os, "replace", os.rename)  # Python 2.7 doesn't have os.replace.
@@ -238,7 +239,7 @@ def save_token_cache(cache, path):
 def get_users(app, config, access_token):
     """Return Graph's response as a dict. If it has several pages, merge their "value" lists.
 
-    Raises ValueError if the link to the next page is invalid. Also raises what get_page() raises.
+    Raises ValueError if the link to the next page is invalid, and whatever get_page() raises.
     """
     session = requests.Session()
     session.headers["Authorization"] = "Bearer " + access_token
@@ -263,17 +264,18 @@ def get_users(app, config, access_token):
 
 
 def get_page(session, url, app, config):
-    """Call get_with_retries(). If Graph rejects the access token, renew it, and call it again.
+    """Call get_with_retries(). If Graph rejects the access token, get a new one and try again.
 
-    Raises what get_with_retries() raises. If the token can't be renewed, the script exits.
+    Raises whatever get_with_retries() raises. If the token can't be renewed, the script exits.
     """
     try:
         return get_with_retries(session, url)
     except requests.HTTPError as error:
         if error.response.status_code != 401:
             raise
-    # Status 401 means that the access token is expired or revoked. If the renewal fails, the script
-    # exits here. SystemExit isn't an Exception, so the exit_on_error in main lets it pass.
+    # Status 401 usually means that the access token has expired or was revoked. If the renewal
+    # fails, the script exits here. SystemExit isn't a subclass of Exception, so the exit_on_error
+    # block in main() doesn't catch it.
     with exit_on_error("Could not sign in", status=1, hide_xml=True):
         result = acquire_token(app, config, force_refresh=True)
     save_token_cache(app.token_cache, config.get("token_cache"))
@@ -282,9 +284,9 @@ def get_page(session, url, app, config):
 
 
 def get_with_retries(session, url):
-    """Call get_json(). After a transient error, call it again, at most four times in total.
+    """Call get_json(). After a transient error, retry up to three times.
 
-    Raises what get_json() raises.
+    Raises whatever get_json() raises.
     """
     for wait in RETRY_WAITS:
         try:
@@ -302,10 +304,11 @@ def get_with_retries(session, url):
 
 
 def get_json(session, url):
-    """Get the URL once, and return the JSON object as a dict.
+    """Send one GET request to the URL, and return the JSON object as a dict.
 
-    Raises requests.HTTPError if the status isn't 200. Raises another requests.RequestException if
-    there's no response. Raises ValueError if the response isn't a JSON object.
+    Raises requests.HTTPError if the status isn't 200. Raises a different subclass of
+    requests.RequestException if there's no response or it's incomplete. Raises ValueError if the
+    response isn't a JSON object.
     """
     response = session.get(url, timeout=TIMEOUT, allow_redirects=False)
     try:

@@ -1,4 +1,6 @@
-"""Compare the sample with a minimal program that does the same. Prints medians of several runs.
+"""Compare the sample with a minimal program that does the same thing.
+
+Prints the medians of several runs.
 
 python tests/benchmark.py
 """
@@ -21,7 +23,7 @@ import msal, requests
 
 config = json.load(open(sys.argv[1]))
 app = msal.PublicClientApplication(config["client_id"], authority=config["authority"])
-accounts = app.get_accounts(username=config["username"])  # The seed does it too: one request.
+accounts = app.get_accounts(username=config["username"])  # The sample sends this request too.
 result = app.acquire_token_by_username_password(
     config["username"], config["password"], scopes=config["scope"])
 session, users, next_link = requests.Session(), [], config["endpoint"]
@@ -33,7 +35,8 @@ while next_link:
 print(json.dumps(dict(page, value=users), indent=2, ensure_ascii=False))
 """
 
-# The name, the users, the seconds before each answer, the query of the endpoint, and the runs.
+# The name, the number of users, the seconds before each answer, the endpoint's query, and the
+# number of runs.
 ROWS = [
     ("one page", 100, 0, "", 21),
     ("one page, 50 ms a request", 100, 0.05, "", 11),
@@ -44,11 +47,11 @@ ROWS = [
 SCOPES = (["User.ReadBasic.All"], ["user.readbasic.all"])
 
 
-def measure(script, parameters, env):
-    """Return the seconds that a run of the script takes, and its peak memory in MB (POSIX)."""
+def measure(program, parameters, env):
+    """Run a program, and return its duration in seconds and, on POSIX, its peak memory in MB."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, script, parameters], env=env, stdout=subprocess.DEVNULL
+        [sys.executable, program, parameters], env=env, stdout=subprocess.DEVNULL
     )
     if not hasattr(os, "wait4"):
         process.wait()
@@ -56,7 +59,8 @@ def measure(script, parameters, env):
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, others in kilobytes.
+    # macOS reports bytes. Linux reports kilobytes.
+    unit = 1 if sys.platform == "darwin" else 1024
     return time.perf_counter() - start, usage.ru_maxrss * unit / 1e6
 
 
@@ -72,10 +76,10 @@ def compare(row, folder):
     with LocalTenant(load(PARAMETERS)) as tenant:
         tenant.directory.user_count, tenant.delay = users, delay
         for _ in range(times):
-            for script in runs:
-                runs[script].append(measure(script, parameters, tenant.environment()))
-    seconds = [statistics.median(s for s, _ in runs[script]) for script in runs]
-    memory = [max(mb for _, mb in runs[script]) for script in runs]
+            for program in runs:
+                runs[program].append(measure(program, parameters, tenant.environment()))
+    seconds = [statistics.median(s for s, _ in runs[program]) for program in runs]
+    memory = [max(mb for _, mb in runs[program]) for program in runs]
     return seconds, memory
 
 

@@ -17,12 +17,12 @@ from helpers import (
     shipped_tenant,
 )
 
-# A test run in the background ignores Ctrl-C, and so would the processes that it starts.
+# A test run in the background ignores Ctrl+C, and so would the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
-    """On Python 2.7, run only the tests of what it guarantees."""
+    """If the sample runs on Python 2.7, run only the tests that are marked py27."""
     command = [SAMPLE_PYTHON, "-c", "import sys; print(sys.version_info[0])"]
     if subprocess.check_output(command, text=True).strip() != "2":
         return
@@ -42,7 +42,8 @@ def tenant():
 def parameters(tmp_path):
     """Return a function that writes parameters.json with changed settings and returns its path.
 
-    A setting that is changed to None is removed. With contents, the file has those bytes.
+    A setting that's changed to None is removed. If contents is given, the file contains those
+    bytes instead.
     """
 
     def write(contents=None, **changes):
@@ -59,7 +60,7 @@ def parameters(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path):
-    """The path of the token cache for "token_cache": "cache.json"."""
+    """The path of the token cache if "token_cache" is "cache.json"."""
     return tmp_path / "cache.json"
 
 
@@ -77,7 +78,7 @@ def command(tenant, parameters):
 
 @pytest.fixture
 def check(tenant):
-    """Return a function that checks what every run guarantees and returns its result."""
+    """Return a function that checks what every run guarantees and then returns the run's result."""
 
     def check(status, stdout, stderr, verbose=False):
         if not verbose:
@@ -97,10 +98,11 @@ def run(command, check):
 
     def run(*options, **more):
         argv, env = command(*options, **more)
+        verbose = "-v" in options or "--verbose" in options
         done = subprocess.run(
             argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=100
         )
-        return check(done.returncode, done.stdout, done.stderr, verbose="-v" in options)
+        return check(done.returncode, done.stdout, done.stderr, verbose=verbose)
 
     return run
 
@@ -125,11 +127,11 @@ def start(command):
 
 
 @pytest.fixture
-def run_on_terminal(start):
+def print_to_terminal(start):
     """Return a function that runs the sample with stdout on a terminal and returns its result."""
     pty = pytest.importorskip("pty")
 
-    def run_on_terminal(**more):
+    def print_to_terminal(**more):
         master, slave = pty.openpty()
         process = start(stdout=slave, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **more)
         os.close(slave)
@@ -137,14 +139,15 @@ def run_on_terminal(start):
         stderr = decode(process.stderr.read())
         return Result(process.wait(), printed, stderr)
 
-    return run_on_terminal
+    return print_to_terminal
 
 
 @pytest.fixture
 def type_at_prompt(start):
     """Return a function that types keys at the password prompt and returns the result.
 
-    None for the keys is Ctrl-C. stderr is everything that the terminal shows.
+    If the keys are None, the function presses Ctrl+C. The result's stderr is everything that the
+    terminal shows.
     """
     pty = pytest.importorskip("pty")
 

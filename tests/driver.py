@@ -1,4 +1,4 @@
-"""Run the sample with other values for its constants, so that tests don't have to wait.
+"""Run the sample with different values for its constants so that tests don't have to wait.
 
 python driver.py '{"TIMEOUT": 1}' parameters.json
 """
@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import username_password_sample as sample  # noqa: E402
 
 for name, value in json.loads(sys.argv.pop(1)).items():
-    getattr(sample, name)  # A constant that doesn't exist is a mistake in the test.
+    getattr(sample, name)  # If the constant doesn't exist, the test has a mistake.
     setattr(sample, name, value)
 try:
     sample.main()

@@ -1,4 +1,4 @@
-"""What several test modules use: the sample's command, its results, and terminals."""
+"""Helpers that several test modules share: the sample's command, its results, and terminals."""
 
 import json
 import os
@@ -22,7 +22,7 @@ LOGIN = "login.microsoftonline.com"
 GRAPH = "graph.microsoft.com"
 USERS = "https://graph.microsoft.com/v1.0/users"
 
-# What a run asks for, in order: without and with a saved access token.
+# The steps of a run, in order: first without a saved access token, and then with one.
 COLD_RUN = ["discovery", "instance", "realm", "token", "graph"]
 WARM_RUN = ["discovery", "graph"]
 
@@ -42,14 +42,14 @@ def shipped_settings():
 
 
 def sample_command(*arguments, constants=None):
-    """Return the command that runs the sample, with other values for its constants if given."""
+    """Return the command that runs the sample, with different values for its constants if given."""
     if constants is None:
         return [SAMPLE_PYTHON, str(SAMPLE), *arguments]
     return [SAMPLE_PYTHON, str(DRIVER), json.dumps(constants), *arguments]
 
 
 def decode(output):
-    """Return the output of a command as text with \\n as the line end."""
+    """Return the output of a command as text with \\n as the line ending."""
     return output.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
@@ -91,16 +91,35 @@ def read_terminal(master):
             if not more:
                 break
             printed += more
-    except OSError:  # Linux raises an error at the end.
+    except OSError:  # On Linux, reading from a closed terminal raises an error.
         pass
     os.close(master)
     return decode(printed)
 
 
-def press_ctrl_c(process):
-    """Send Ctrl-C's signal until the process ends, and return its exit status.
+def run_on_terminal(command, prompt="", keys=b"", **options):
+    """Run a command on a terminal. When the prompt appears, type the keys.
 
-    Python can miss a signal that arrives just before it starts to wait, so one isn't enough.
+    Return the command's exit status and everything that the terminal shows.
+    """
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, **options)
+    os.close(slave)
+    screen = b""
+    while prompt.encode() not in screen:
+        screen += os.read(master, 1024)
+    if keys:
+        os.write(master, keys)
+    screen = decode(screen) + read_terminal(master)
+    return process.wait(), screen
+
+
+def press_ctrl_c(process):
+    """Send the Ctrl+C signal repeatedly until the process ends, and return its exit status.
+
+    Python can miss a signal that arrives just before it starts to wait, so one signal
+    isn't enough.
     """
     while True:
         process.send_signal(signal.SIGINT)

@@ -10,9 +10,9 @@
     python tests/local_tenant.py -- curl -sS URL             any other command
     python tests/local_tenant.py bash                        a shell
 
-The local tenant has the app, the user, the password, and the tenant of the parameters file. The
-COMMAND finds it by its proxy and certificate variables. Programs that use these variables can't
-reach another machine. The exit status is that of the COMMAND.
+The local tenant uses the app, the user, the password, and the tenant name from the parameters
+file. Proxy and certificate environment variables direct the COMMAND to the local tenant. Programs
+that use these variables can't reach any other machine. The exit status is the COMMAND's.
 """
 
 import argparse
@@ -40,7 +40,7 @@ except ModuleNotFoundError as error:
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "username_password_sample.py"
 PARAMETERS = ROOT / "parameters.json"
-PLACEHOLDERS = {  # They are here too because users may edit parameters.json.
+PLACEHOLDERS = {  # They're repeated here because users might edit parameters.json.
     "client_id": "your_client_id",
     "username": "your_username@your_tenant.com",
     "password": "your_password",
@@ -60,14 +60,14 @@ def main():
         return 0
     parameters = args.parameters or str(PARAMETERS)
     command = args.command
-    if command and command[0] == "--":  # Some versions of argparse leave it there.
+    if command and command[0] == "--":  # Some versions of argparse leave the "--".
         command = command[1:]
     if command and not Path(parameters).is_file():
         parser.error("{}: no such file".format(parameters))
 
     config = load(parameters)
     if args.parameters:
-        config = refuse_placeholders(config)
+        config = replace_placeholders(config)
     tenant = LocalTenant(config)
     tenant.directory.certificate = args.certificate
     if args.scenario:
@@ -137,12 +137,13 @@ def list_scenarios():
             print("{:26}{}".format(name, scenario.summary))
         sys.stdout.flush()
     except OSError:
-        # The reader of the pipe, such as head, has ended. Python would report that at exit.
+        # The program that reads the pipe, such as head, has ended. Without this line, Python would
+        # report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_settings(path):
-    """Return the settings in the file as a dict. It's empty if they can't be read.
+    """Return the settings in the file as a dict. It's empty if the file can't be read.
 
     The sample reports what is wrong with the file.
     """
@@ -166,10 +167,10 @@ def load(path):
     return config
 
 
-def refuse_placeholders(config):
-    """Return the settings with other values in place of placeholders, so that Entra refuses them.
+def replace_placeholders(config):
+    """Return the settings with unknown values in place of placeholders.
 
-    Otherwise, a file that isn't finished would seem to work.
+    Entra then refuses the placeholders. Otherwise, an unfinished file would seem to work.
     """
     config = dict(config)
     for key, placeholder in PLACEHOLDERS.items():
@@ -181,8 +182,8 @@ def refuse_placeholders(config):
 def copy_parameters(path, folder):
     """Return the path of the settings to run the sample with.
 
-    If they name a token cache, it's a copy in the folder, and so is the token cache. This keeps
-    the made-up accounts out of the user's own token cache.
+    If the settings name a token cache, this is the path of a copy in the folder, and the token
+    cache is in that folder too. This keeps the made-up accounts out of the user's own token cache.
     """
     settings = read_settings(path)
     token_cache = settings.get("token_cache")
@@ -234,7 +235,7 @@ def print_notes(parameters, command, directory):
 def run(command, env, stdin=None):
     """Run the command, and return its exit status: 127 if it can't be started.
 
-    SIGTERM and SIGHUP end the command too.
+    SIGTERM and SIGHUP also end the command.
     """
     process = None
     received = []
@@ -247,7 +248,8 @@ def run(command, env, stdin=None):
 
     for name in ("SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)  # Windows has no SIGHUP.
-        if signum and signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP.
+        # Under nohup, the command must keep ignoring SIGHUP.
+        if signum and signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, forward)
     try:
         process = subprocess.Popen(command, env=env, stdin=stdin)
@@ -261,9 +263,9 @@ def run(command, env, stdin=None):
             status = process.wait()
             break
         except KeyboardInterrupt:
-            pass  # The command gets Ctrl-C too, and decides what to do.
+            pass  # The command gets Ctrl+C too, and decides what to do.
     if status < 0:
-        return 128 - status  # As shells do if a signal has ended a command.
+        return 128 - status  # A signal ended the command. Shells return the same status.
     return status
 
 

@@ -1,13 +1,14 @@
-"""stdout: one JSON document that is complete, readable, and written piece by piece."""
+"""stdout: one JSON document that is complete, readable, and written piece by piece. Also: -v."""
 
 import json
 import os
 import subprocess
 
 import pytest
-from helpers import CALL_FAILED, SAMPLE_PYTHON, decode, document, posix, sample_command
+from helpers import CALL_FAILED, COLD_RUN, SAMPLE_PYTHON, decode, document, posix, sample_command
 from local_tenant import PARAMETERS
 from tenant.messages import Answer
+from tenant.scenarios import SCENARIOS
 
 
 @pytest.mark.parametrize("env", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}])
@@ -25,14 +26,14 @@ def test_document_contains_everything_that_graph_sent(tenant, run):
 
 @posix
 @pytest.mark.py27
-def test_terminal_shows_the_words_of_the_seed_first(tenant, run_on_terminal):
-    result = run_on_terminal()
+def test_terminal_shows_the_label_first(tenant, print_to_terminal):
+    result = print_to_terminal()
     label, _, rest = result.stdout.partition("{")
     assert (result.status, label) == (0, "Users from graph: ")
     assert json.loads("{" + rest) == tenant.graph.page()
 
 
-def test_half_of_a_surrogate_pair_stays_a_json_escape(tenant, run):
+def test_unpaired_surrogate_stays_a_json_escape(tenant, run):
     tenant.replace("graph", Answer(200, b'{"value": [{"displayName": "\\ud83d"}]}'))
     result = run()
     assert result.status == 0
@@ -114,7 +115,7 @@ def test_nothing_is_printed_before_everything_is_read(tenant, start):
 
 
 @posix
-def test_head_and_json_tool_work_in_a_pipe(tenant):
+def test_output_can_be_piped_to_head_and_json_tool(tenant):
     command = " ".join(sample_command(str(PARAMETERS)))
     for pipe, expected in [("head -1", "{\n"), ("python3 -m json.tool --no-ensure-ascii", None)]:
         done = subprocess.run(
@@ -128,3 +129,24 @@ def test_head_and_json_tool_work_in_a_pipe(tenant):
             assert decode(done.stdout) == expected
         else:
             assert json.loads(done.stdout) == tenant.graph.page()
+
+
+# -v
+
+
+@pytest.mark.parametrize("scenario", ["unknown-tenant", "forbidden"])
+def test_verbose_shows_the_traceback_of_an_error(tenant, run, scenario):
+    SCENARIOS[scenario](tenant)
+    result = run("-v")
+    assert result.status == 1
+    assert "Traceback (most recent call last):" in result.stderr
+    assert ("AADSTS90002" in result.stderr) == (scenario == "unknown-tenant")
+
+
+def test_verbose_shows_the_logs_of_msal_and_urllib3(tenant, run):
+    result = run("--verbose")
+    assert result.status == 0
+    assert result.stdout.startswith("{")
+    assert "https://login.microsoftonline.com:443" in result.stderr
+    assert "get_accounts" in result.stderr
+    assert tenant.steps() == COLD_RUN

@@ -1,4 +1,4 @@
-"""Runs what the README shows: commands, code, settings, transcripts, and every troubleshooting row.
+"""What the README shows: commands, code, settings, transcripts, and every troubleshooting row.
 
 The prose isn't tested. Reviewers check it.
 """
@@ -20,7 +20,7 @@ from helpers import (
     decode,
     local_tenant_command,
     posix,
-    read_terminal,
+    run_on_terminal,
     sample_command,
     shipped_tenant,
 )
@@ -42,7 +42,7 @@ def without_blocks(text):
 
 
 def section(title):
-    """Return the text from the heading to the next heading of its level or a higher one."""
+    """Return the text from the heading to the next heading at the same or a higher level."""
     in_blocks = [match.span() for match in BLOCK.finditer(README)]
     headings = [
         match
@@ -57,12 +57,12 @@ def section(title):
 
 
 def blocks(text, language):
-    """Return the code blocks of this language."""
+    """Return the code blocks in this language."""
     return [textwrap.dedent(b) for _, name, b in BLOCK.findall(text) if name == language]
 
 
 def the_block(title, language, word=""):
-    """Return the only code block of this language below the heading that contains the word."""
+    """Return the only code block in this language that's below the heading and has the word."""
     (block,) = [block for block in blocks(section(title), language) if word in block]
     return block
 
@@ -73,22 +73,22 @@ def code(text):
 
 
 def rows(text):
-    """Return the cells of the rows of the first table, without its head."""
+    """Return the cells in each row of the first table, without the header row."""
     table = re.search(r"(^\|.*\n)+", text, re.M).group(0)
     return [[cell.strip() for cell in row[1:-1].split(" | ")] for row in table.splitlines()[2:]]
 
 
 def without_ids(text):
-    """Return the text with all GUIDs and times replaced by the same words."""
+    """Return the text with each GUID and each time replaced with a fixed word."""
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<guid>", text)
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "<time>", text)
 
 
-# A clone, as a reader has it.
+# A clone like the one that a reader has
 
 
 class Clone:
-    """A copy of the project whose virtual environment is this Python, as a git repository."""
+    """A copy of the project with this Python as its virtual environment."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -98,7 +98,7 @@ class Clone:
         self.parameters = folder / "parameters.local.json"
 
     def make_environment(self):
-        """Make a virtual environment that has the packages of this Python."""
+        """Create a virtual environment that has this Python's packages."""
         if os.name == "nt":
             environment = self.folder / ".venv"
             venv.create(str(environment))
@@ -111,7 +111,7 @@ class Clone:
         python.chmod(0o755)
 
     def run(self, block, tenant=None, env=None, **more):
-        """Run the commands of a shell block and return the finished process.
+        """Run the commands in a shell block, and return the completed process.
 
         Commands that install packages are left out. .ci/run runs them.
         """
@@ -172,7 +172,7 @@ def users_in(text):
     return json.loads(text)["value"]
 
 
-# Blocks in general.
+# Blocks in general
 
 
 @pytest.mark.parametrize("block", blocks(README, "powershell"))
@@ -212,7 +212,7 @@ def test_powershell_installs_the_same_packages_as_the_shell(title):
 
 
 @pytest.mark.skipif(not shutil.which("powershell"), reason="needs Windows PowerShell")
-def test_powershell_blocks_configure_test_and_run_the_job(tmp_path):
+def test_powershell_blocks_set_up_and_run_the_job(tmp_path):
     clone = Clone(tmp_path / "clone")
 
     def run(block, tenant=None):
@@ -240,7 +240,7 @@ def test_powershell_blocks_configure_test_and_run_the_job(tmp_path):
     assert "Zoë Brontë" in (clone.folder / "users.csv").read_text(encoding="utf-8-sig")
 
 
-def test_workflow_runs_the_powershell_blocks_of_a_newcomer():
+def test_workflow_runs_the_powershell_blocks_that_a_newcomer_pastes():
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     lines = {line.strip() for line in workflow.splitlines()}
     for title in ("Try it", "Run the tests"):
@@ -260,39 +260,27 @@ def test_local_links_and_anchors_exist():
             assert (ROOT / link).exists()
 
 
-# Try it.
-
-
-def run_on_terminal(command, cwd):
-    """Run the command with its output on a terminal, and return its status and output."""
-    pty = pytest.importorskip("pty")
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        ["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, cwd=str(cwd)
-    )
-    os.close(slave)
-    printed = read_terminal(master)
-    return process.wait(), printed
+# Try it
 
 
 def test_try_it_prints_what_the_first_screen_shows(clone):
     command = the_block("Try it", "sh", "--users").splitlines()[-1]
-    status, printed = run_on_terminal(command, clone.folder)
+    status, printed = run_on_terminal(["bash", "-c", command], cwd=str(clone.folder))
     assert status == 0
     assert printed.startswith(the_block("username_password_sample", "text", "Users from graph"))
 
 
 def test_wrong_password_prints_what_the_readme_shows(clone):
     command = the_block("Try it", "sh", "wrong-password")
-    status, printed = run_on_terminal(command, clone.folder)
+    status, printed = run_on_terminal(["bash", "-c", command], cwd=str(clone.folder))
     assert status == 1
     assert without_ids(printed) == without_ids(the_block("Try it", "text"))
 
 
-# Set up.
+# Set up
 
 
-def test_steps_lead_to_a_private_tested_file_that_runs(clone):
+def test_setup_steps_create_a_private_parameters_file_that_works(clone):
     clone.configure()
     assert clone.parameters.stat().st_mode & 0o777 == 0o600
     tested = clone.run(the_block("Step 4: Test the file", "sh"))
@@ -322,17 +310,17 @@ def test_testing_the_file_finds_the_mistakes_that_the_readme_lists(clone, change
     assert word in decode(done.stderr)
 
 
-def test_uv_and_pipx_commands_are_those_that_are_tested():
+def test_readme_shows_the_uv_and_pipx_commands_that_are_tested():
     tools = the_block("Step 5: Run the script", "sh", "uv run").splitlines()
     assert tools == [
         "{} {} parameters.local.json".format(tool, SAMPLE.name) for tool in ("uv run", "pipx run")
     ]
 
 
-# Settings and output.
+# Settings and output
 
 
-def test_settings_table_has_the_settings_of_the_script():
+def test_settings_table_lists_every_setting_of_the_sample():
     table = {code(row[0])[0]: row[1] for row in rows(section("Settings"))}
     source = SAMPLE.read_text(encoding="utf-8")
     for kind in ("required", "optional"):
@@ -371,7 +359,7 @@ def test_national_clouds_work(clone, block):
 
 
 @pytest.mark.parametrize("changes", [{}, {"password": "wrong"}, {"scope": "User.ReadBasic.All"}])
-def test_exit_status_table_is_true(run, changes):
+def test_exit_status_table_matches_the_sample(run, changes):
     table = rows(section("Output and exit status"))
     result = run(**changes)
     first, *_ = [row for row in table if row[0] == str(result.status)]
@@ -380,33 +368,24 @@ def test_exit_status_table_is_true(run, changes):
     assert [row[0] for row in table] == ["0", "1", "1", "2", "130"]
 
 
-# Save the sign-in.
+# Save the sign-in
 
 
 def save_sign_in(clone, tenant):
     """Do the steps of "Save the sign-in" up to the prompt, and return what the terminal shows."""
-    pty = pytest.importorskip("pty")
     text = clone.parameters.read_text(encoding="utf-8")
     line = the_block("Save the sign-in", "json").strip()
     text = re.sub(r'^ *"password":.*$', line.replace("\\", r"\\"), text, flags=re.M)
     clone.parameters.write_text(text, encoding="utf-8")
     command = the_block("Save the sign-in", "sh", "parameters.local.json\n")
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
+    status, screen = run_on_terminal(
         ["bash", "-c", command],
+        prompt=": ",
+        keys=tenant.directory.password.encode() + b"\n",
         cwd=str(clone.folder),
         env=tenant.environment(),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
     )
-    os.close(slave)
-    screen = b""
-    while not screen.endswith(b": "):
-        screen += os.read(master, 1024)
-    os.write(master, tenant.directory.password.encode() + b"\n")
-    screen = decode(screen) + read_terminal(master)
-    assert process.wait() == 0
+    assert status == 0
     return screen
 
 
@@ -425,7 +404,7 @@ def test_saved_sign_in_needs_no_password_in_a_file(clone):
         assert password not in path.read_text(encoding="utf-8")
 
 
-def test_ended_sign_in_shows_the_words_of_the_readme(clone):
+def test_ended_sign_in_shows_the_message_in_the_readme(clone):
     clone.configure()
     with clone.tenant("sign-in-ended") as tenant:
         save_sign_in(clone, tenant)
@@ -436,7 +415,7 @@ def test_ended_sign_in_shows_the_words_of_the_readme(clone):
     assert "AADSTS70043" in decode(done.stderr)
 
 
-# Schedule it.
+# Schedule it
 
 
 def test_cron_job_replaces_the_list_only_after_a_success(clone):
@@ -458,7 +437,7 @@ def test_cron_job_replaces_the_list_only_after_a_success(clone):
     assert listing.stat().st_mode & 0o777 == 0o600
 
 
-def test_failing_night_shows_the_error_and_keeps_the_list(clone):
+def test_failed_cron_job_shows_the_error_and_keeps_the_list(clone):
     clone.configure()
     with clone.tenant() as tenant:
         clone.run(the_block("Linux and macOS: cron", "sh", "nightly.sh <<"), tenant)
@@ -471,7 +450,7 @@ def test_failing_night_shows_the_error_and_keeps_the_list(clone):
     assert (clone.folder / "users.new").read_bytes() == b""
 
 
-def test_find_prints_a_list_that_is_old(clone):
+def test_find_command_prints_an_outdated_list(clone):
     clone.run("echo > users.json")
     find = the_block("Linux and macOS: cron", "sh", "find ")
     assert clone.run(find).stdout == b""
@@ -479,7 +458,7 @@ def test_find_prints_a_list_that_is_old(clone):
     assert clone.run(find).stdout == b"users.json\n"
 
 
-def test_practice_shell_leads_to_the_local_tenant(clone):
+def test_practice_shell_connects_to_the_local_tenant(clone):
     clone.configure(password=None, token_cache="token_cache.json")
     command = the_block("Practice without Microsoft's services", "sh", "bash")
     inner = "curl -sS https://graph.microsoft.com/v1.0/me | head -c 300\n"
@@ -518,7 +497,7 @@ def test_password_can_come_from_an_environment_variable(clone):
     assert len(users_in(done.stdout)) == 5
 
 
-def test_proxy_variables_of_the_readme_reach_the_proxy(clone):
+def test_proxy_variables_in_the_readme_send_requests_through_the_proxy(clone):
     exports = "".join(blocks(section("Proxy"), "sh"))
     names = re.findall(r"^export (\w+)=", exports, re.M)
     assert names == ["HTTPS_PROXY", "REQUESTS_CA_BUNDLE"]
@@ -561,16 +540,15 @@ def test_git_ignores_the_files_that_the_readme_creates(clone):
     assert ignored.stdout.split() == names
 
 
-# Move off this flow.
+# Move off this flow
 
 
-def test_device_code_signs_in_and_the_unchanged_script_uses_it(clone):
+def test_unchanged_sample_uses_a_device_code_sign_in(clone):
     clone.configure(password=None, token_cache="token_cache.json")
     clone.save_program("device_code.py", "Device code", "initiate_device_flow")
+    commands = [b for b in blocks(section("Device code"), "sh") if "local_tenant.py" not in b]
     with clone.tenant("mfa-required") as tenant:
-        done = clone.run(
-            the_block("Device code", "sh", "device_code.py parameters.local.json\n.venv"), tenant
-        )
+        done = clone.run("".join(commands), tenant)
         assert (done.returncode, done.stderr) == (0, b"")
         printed = decode(done.stdout)
         assert "password" not in tenant.grants()
@@ -607,11 +585,11 @@ def test_app_only_program_lists_all_users_without_a_password(clone):
         assert tenant.steps().count("graph") == 3
 
 
-# About the code.
+# About the code
 
 
 @pytest.mark.parametrize("block", blocks(section("About the code"), "python"))
-def test_quoted_code_is_in_the_script(block):
+def test_quoted_code_is_in_the_sample(block):
     source = "\n".join(line.strip() for line in SAMPLE.read_text(encoding="utf-8").splitlines())
     quoted = "\n".join(line.strip() for line in block.strip().splitlines())
     assert quoted in source
@@ -632,7 +610,7 @@ STEPS = {
 }
 
 
-def test_diagram_shows_the_requests_in_their_order(tenant, run):
+def test_diagram_shows_the_requests_in_order(tenant, run):
     arrows = re.findall(r"script->>(.+?): (.*)", the_block("Requests in one run", "mermaid"))
     shown = [
         [STEPS[word] for word in re.findall(r"(?:GET|POST) ([\w/-]+)", text)] for _, text in arrows
@@ -652,15 +630,15 @@ def test_diagram_shows_the_requests_in_their_order(tenant, run):
     assert steps() == first + instance + realm + adfs + password + last
 
 
-def test_hosts_are_those_that_a_run_connects_to(tenant, run):
+def test_readme_lists_the_hosts_that_a_run_connects_to(tenant, run):
     tenant.entra.realm = "Federated"
     assert run().status == 0
     hosts = [host for row in rows(section("Network")) for host in code(row[0])]
-    hosts = [host for host in hosts if "py" not in host]  # The hosts of the package index.
+    hosts = [host for host in hosts if "py" not in host]  # Without the package index's hosts.
     assert {host + ":443" for host in hosts} == set(tenant.server.connections)
 
 
-# Troubleshooting.
+# Troubleshooting
 
 TABLES = ["Sign-in errors", "Graph errors", "Network errors"]
 ROWS = [(title, row) for title in TABLES for row in rows(section(title))]
@@ -672,8 +650,19 @@ def test_every_failing_scenario_has_a_row():
     assert {name for name in NAMED if not name.startswith('"')} == failing
 
 
-def run_scenario(name, tmp_path):
-    """Return the finished sample after a run in this scenario, without waits between retries."""
+def run_in(tenant, command):
+    """Run the command in the tenant, and return the completed process."""
+    return subprocess.run(
+        command,
+        env=tenant.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=100,
+    )
+
+
+def run_scenario(name):
+    """Run the sample in this scenario without waits, and return the completed process."""
     if SCENARIOS[name].saved_sign_in:
         command = local_tenant_command("--scenario", name)
     else:
@@ -681,34 +670,23 @@ def run_scenario(name, tmp_path):
     tenant = shipped_tenant()
     SCENARIOS[name](tenant)
     with tenant:
-        return subprocess.run(
-            command,
-            env=tenant.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=100,
-        )
+        return run_in(tenant, command)
 
 
 def run_mistake(mistake, tmp_path):
-    """Return the finished sample after a run with this mistake in a parameters file."""
+    """Run the sample with this mistake in its parameters file, and return the process."""
     settings = json.loads(PARAMETERS.read_text(encoding="utf-8").replace("your_", "our_"))
     settings.update(json.loads("{" + mistake + "}"))
     path = tmp_path / "parameters.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
-    return subprocess.run(
-        local_tenant_command("--parameters", str(path)),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=100,
-    )
+    with LocalTenant(load(path)) as tenant:
+        return run_in(tenant, sample_command(str(path)))
 
 
 @pytest.mark.parametrize("title, row", ROWS, ids=[row[3].strip("`") for _, row in ROWS])
 def test_troubleshooting_row_shows_what_its_scenario_or_mistake_shows(tmp_path, title, row):
     seen, (cause,) = code(row[0]), code(row[3])
-    run = run_mistake if cause.startswith('"') else run_scenario
-    done = run(cause, tmp_path)
+    done = run_mistake(cause, tmp_path) if cause.startswith('"') else run_scenario(cause)
     stderr = decode(done.stderr)
     assert (done.returncode, done.stdout) == (1, b"")
     shown = [words for words in seen if words in stderr]
@@ -719,7 +697,7 @@ def test_troubleshooting_row_shows_what_its_scenario_or_mistake_shows(tmp_path, 
         assert stderr.startswith(SIGN_IN_FAILED if title.startswith("Sign-in") else CALL_FAILED)
 
 
-def test_scenarios_of_the_faq_succeed():
+def test_scenarios_in_the_faq_succeed():
     named = re.findall(r"--scenario ([\w-]+)", section("FAQ"))
     assert named
     assert all(SCENARIOS[name].succeeds for name in named)

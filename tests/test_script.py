@@ -1,4 +1,4 @@
-"""The script as something that people read, copy, and run with other tools."""
+"""The sample as code that people read, copy, and run with other tools."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ SOURCE = SAMPLE.read_text(encoding="utf-8")
 FUNCTIONS = [node for node in ast.parse(SOURCE).body if isinstance(node, ast.FunctionDef)]
 
 
-def test_main_comes_first_and_the_sign_in_right_below():
+def test_main_comes_first_and_acquire_token_comes_second():
     assert [function.name for function in FUNCTIONS[:2]] == ["main", "acquire_token"]
 
 
@@ -24,7 +24,7 @@ def test_every_function_has_a_docstring(function):
 
 
 @pytest.mark.py27
-def test_importing_the_script_does_nothing(tenant):
+def test_importing_the_sample_does_nothing(tenant):
     program = "import runpy; runpy.run_path({!r}, run_name='sample')".format(str(SAMPLE))
     done = subprocess.run(
         [SAMPLE_PYTHON, "-W", "ignore", "-c", program],
@@ -53,7 +53,7 @@ except RuntimeError as error:
 
 
 @pytest.mark.py27
-def test_sign_in_works_when_it_is_copied_with_the_imports(tenant, parameters, tmp_path):
+def test_acquire_token_works_when_it_is_copied_with_the_imports(tenant, parameters, tmp_path):
     imports = [n for n in ast.parse(SOURCE).body if isinstance(n, (ast.Import, ast.ImportFrom))]
     copied = [ast.get_source_segment(SOURCE, node) for node in [*imports, FUNCTIONS[1]]]
     (tmp_path / "job.py").write_text("\n".join(copied) + JOB, encoding="utf-8")
@@ -76,22 +76,22 @@ def inline_metadata(path):
     return re.findall(r'"([^"]+)"', block.split("dependencies = ")[1])
 
 
-def test_inline_metadata_of_the_script_equals_requirements_txt():
+def test_inline_metadata_of_the_sample_matches_requirements_txt():
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     assert inline_metadata(SAMPLE) == required
 
 
-def test_inline_metadata_of_the_local_tenant_equals_the_requirements():
+def test_inline_metadata_of_the_local_tenant_matches_the_requirements():
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     for_tests = (ROOT / "tests" / "requirements.txt").read_text(encoding="utf-8").split()
     required += [line for line in for_tests if line.startswith("trustme")]
     assert inline_metadata(ROOT / "tests" / "local_tenant.py") == required
 
 
-@pytest.mark.real_waits  # It installs packages.
+@pytest.mark.slow  # It installs packages.
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("tool", ["uv run", "pipx run"])
-def test_script_alone_runs_without_installing_anything_first(tool, parameters, tmp_path):
+def test_sample_alone_runs_without_installing_anything_first(tool, parameters, tmp_path):
     folder = tmp_path / "alone"
     folder.mkdir()
     (folder / SAMPLE.name).write_bytes(SAMPLE.read_bytes())
@@ -113,7 +113,7 @@ def test_script_alone_runs_without_installing_anything_first(tool, parameters, t
 
 
 @pytest.mark.skipif("LIVE_PARAMETERS" not in os.environ, reason="LIVE_PARAMETERS names no file")
-def test_real_services_answer():
+def test_sample_works_against_the_real_services():
     command = [SAMPLE_PYTHON, str(SAMPLE), os.environ["LIVE_PARAMETERS"]]
     done = subprocess.run(command, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,4 +1,7 @@
-"""The sign-in: what is sent, what the sample reports if there's no token, and the prompt."""
+"""The sign-in: what is sent, what the sample reports if there's no token, and the prompt.
+
+The error triple is Entra's error, error_description, and correlation_id, one per line.
+"""
 
 import os
 import subprocess
@@ -6,7 +9,6 @@ import subprocess
 import pytest
 import trustme
 from helpers import (
-    COLD_RUN,
     GRAPH,
     LOGIN,
     SIGN_IN_FAILED,
@@ -22,7 +24,7 @@ from tenant.scenarios import SCENARIOS
 WEB_PAGE = Answer(200, b"<html>Sign in to the Wi-Fi</html>", {"Content-Type": "text/html"})
 PROMPT = "Password for your_username@your_tenant.com: "
 
-# What is sent.
+# What is sent
 
 
 @pytest.mark.py27
@@ -50,7 +52,7 @@ def test_settings_are_sent_in_the_token_request(tenant, run):
 
 
 @pytest.mark.py27
-def test_access_token_is_sent_to_graph_only(tenant, run):
+def test_access_token_is_sent_only_to_graph(tenant, run):
     users_of(run())
     *to_entra, to_graph = [request for _, request in tenant.requests]
     scheme, _, token = to_graph.headers["Authorization"].partition(" ")
@@ -63,7 +65,7 @@ def test_access_token_is_sent_to_graph_only(tenant, run):
 @pytest.mark.parametrize(
     "version, steps", [("13", ["mex", "wstrust", "token"]), ("2005", ["wstrust", "token"])]
 )
-def test_password_of_a_federated_account_is_sent_to_its_adfs_only(tenant, run, version, steps):
+def test_password_of_a_federated_account_is_sent_only_to_its_ad_fs(tenant, run, version, steps):
     tenant.entra.realm, tenant.entra.ws_trust = "Federated", version
     users_of(run())
     assert tenant.steps() == ["discovery", "instance", "realm", *steps, "graph"]
@@ -71,7 +73,7 @@ def test_password_of_a_federated_account_is_sent_to_its_adfs_only(tenant, run, v
     assert [step for step, r in tenant.requests if password in r.body] == ["wstrust"]
 
 
-# Entra refuses.
+# Entra refuses
 
 
 @pytest.mark.py27
@@ -86,27 +88,26 @@ def test_wrong_password_prints_the_error_triple(tenant, run):
 
 
 @pytest.mark.py27
-def test_missing_values_of_the_triple_are_none(tenant, run):
+def test_missing_values_in_the_error_triple_are_printed_as_none(tenant, run):
     tenant.replace("token", json_answer({"error": "temporarily_unavailable"}, 400))
     assert run() == (1, "", SIGN_IN_FAILED + "temporarily_unavailable\nNone\nNone\n")
 
 
 @pytest.mark.py27
-def test_description_outside_ascii_is_printed_in_full(tenant, run):
+def test_description_with_non_ascii_text_is_printed_in_full(tenant, run):
     tenant.entra.refuse(700016, "It isn't in the directory 'Müller GmbH'.", "unauthorized_client")
     result = run()
     assert (result.status, len(result.stderr.splitlines())) == (1, 3)
     assert "AADSTS700016: It isn't in the directory 'Müller GmbH'. Trace ID" in result.stderr
 
 
-@pytest.mark.parametrize("scenario", ["mfa-required", "password-must-change", "external-mfa"])
-def test_refused_password_is_sent_once(tenant, run, scenario):
-    SCENARIOS[scenario](tenant)
+def test_refused_password_is_sent_only_once(tenant, run):
+    SCENARIOS["mfa-required"](tenant)
     assert run().status == 1
     assert tenant.grants() == ["password"]
 
 
-# MSAL raises an exception.
+# MSAL raises an exception
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_settings_that_msal_refuses_are_reported(run, change, word):
         ("federated-wrong-password", "ID3242: The security token could not be authenticated"),
     ],
 )
-def test_reason_of_an_msal_exception_is_printed(tenant, run, scenario, words):
+def test_reason_for_an_msal_exception_is_printed(tenant, run, scenario, words):
     SCENARIOS[scenario](tenant)
     result = run()
     assert result.status == 1
@@ -143,7 +144,7 @@ def test_reason_of_an_msal_exception_is_printed(tenant, run, scenario, words):
 
 
 @pytest.mark.parametrize("token_type", ["", "<t:TokenType>unknown</t:TokenType>"])
-def test_adfs_assertion_that_msal_quotes_is_not_printed(tenant, run, token_type):
+def test_ad_fs_assertion_that_msal_quotes_is_not_printed(tenant, run, token_type):
     tenant.entra.realm = "Federated"
     tenant.directory.secrets.add("the assertion")
     answer = RSTR.format(assertion=ASSERTION.format("the assertion"))
@@ -169,11 +170,10 @@ FAULTS = {
     "step, fault",
     [
         *[(step, "cut off") for step in STEPS],
-        *[(step, "web page") for step in STEPS],
+        *[(step, "web page") for step in ("discovery", "mex", "wstrust", "token")],
         ("discovery", "500"),
         ("token", "500"),
         ("token", "hang up"),
-        ("wstrust", "hang up"),
     ],
 )
 def test_broken_sign_in_service_is_reported(tenant, run, step, fault):
@@ -195,9 +195,8 @@ def test_unexpected_object_from_entra_is_reported(tenant, run, step):
     assert result.stderr.startswith(SIGN_IN_FAILED)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("step", ["wstrust", "token"])
-def test_password_is_sent_once_to_a_busy_service(tenant, run, step, status):
+@pytest.mark.parametrize("step, status", [("wstrust", 503), ("token", 429), ("token", 503)])
+def test_password_is_sent_only_once_to_a_busy_service(tenant, run, step, status):
     if step == "wstrust":
         tenant.entra.realm = "Federated"
     tenant.replace(step, Answer(status, b"", {"Retry-After": "1"}))
@@ -205,7 +204,7 @@ def test_password_is_sent_once_to_a_busy_service(tenant, run, step, status):
     assert tenant.steps().count(step) == 1
 
 
-@pytest.mark.parametrize("step", ["discovery", "instance", "realm", "wstrust", "token"])
+@pytest.mark.parametrize("step", ["discovery", "wstrust", "token"])
 def test_silent_sign_in_service_is_reported_after_the_timeout(tenant, run, step):
     if step == "wstrust":
         tenant.entra.realm = "Federated"
@@ -236,7 +235,7 @@ def test_untrusted_certificate_is_reported(tenant, run, tmp_path):
     assert tenant.requests == []
 
 
-# No password.
+# No password
 
 
 @pytest.mark.py27
@@ -250,7 +249,7 @@ def test_missing_password_is_reported_with_the_settings_to_add(tenant, run, pass
     assert "token" not in tenant.steps()
 
 
-def test_password_null_counts_as_missing(tenant, run, parameters):
+def test_null_password_counts_as_missing(tenant, run, parameters):
     settings = b'{"password": null, "authority": "https://login.microsoftonline.com/organizations",'
     settings += b'"client_id": "your_client_id", "username": "your_username@your_tenant.com",'
     settings += b'"scope": ["User.ReadBasic.All"], "endpoint": "https://graph.microsoft.com/v1.0"}'
@@ -260,7 +259,7 @@ def test_password_null_counts_as_missing(tenant, run, parameters):
 
 
 @pytest.mark.py27
-def test_missing_password_with_a_token_cache_asks_for_a_sign_in_at_a_terminal(run):
+def test_missing_password_with_a_token_cache_is_reported_with_what_to_do(run):
     result = run(password=None, token_cache="cache.json")
     assert result.status == 1
     assert result.stderr.startswith(SIGN_IN_FAILED)
@@ -277,7 +276,7 @@ def test_missing_password_is_reported_with_stdin_closed(start):
 
 @posix
 @pytest.mark.py27
-def test_password_is_asked_for_at_a_terminal_and_not_shown(tenant, type_at_prompt):
+def test_prompt_on_a_terminal_does_not_show_the_password(tenant, type_at_prompt):
     keys = tenant.directory.password.encode() + b"\n"
     result = type_at_prompt(keys, password=None)
     assert result.status == 0
@@ -289,7 +288,7 @@ def test_password_is_asked_for_at_a_terminal_and_not_shown(tenant, type_at_promp
 
 @posix
 @pytest.mark.parametrize("stream", ["stdin", "stderr"])
-def test_password_is_not_asked_for_if_one_stream_is_not_a_terminal(tenant, start, stream):
+def test_no_prompt_appears_unless_stdin_and_stderr_are_terminals(tenant, start, stream):
     import pty
 
     master, slave = pty.openpty()
@@ -334,24 +333,3 @@ def test_ctrl_c_during_a_request_exits_with_130(tenant, start, step):
     assert asked.wait(20)
     assert press_ctrl_c(process) == 130
     assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
-
-
-# -v
-
-
-@pytest.mark.parametrize("scenario", ["unknown-tenant", "forbidden"])
-def test_verbose_shows_the_traceback_of_an_error(tenant, run, scenario):
-    SCENARIOS[scenario](tenant)
-    result = run("-v")
-    assert result.status == 1
-    assert "Traceback (most recent call last):" in result.stderr
-    assert ("AADSTS90002" in result.stderr) == (scenario == "unknown-tenant")
-
-
-def test_verbose_shows_the_logs_of_msal_and_urllib3(tenant, run):
-    result = run("--verbose")
-    assert result.status == 0
-    assert result.stdout.startswith("{")
-    assert "https://login.microsoftonline.com:443" in result.stderr
-    assert "get_accounts" in result.stderr
-    assert tenant.steps() == COLD_RUN

@@ -1,7 +1,8 @@
-"""A Microsoft 365 tenant on 127.0.0.1. Programs work and fail against it as against a real one.
+"""A Microsoft 365 tenant on 127.0.0.1.
 
-Each service has its own module: entra.py, adfs.py, and graph.py. They share directory.py.
-server.py receives the requests. scenarios.py changes what the services answer.
+Programs succeed and fail against it just as they do against a real tenant. Each service has its own
+module: entra.py, adfs.py, and graph.py. They share directory.py. server.py receives the requests.
+scenarios.py changes what the services answer.
 """
 
 import os
@@ -44,9 +45,9 @@ class LocalTenant:
     def replace(self, step, *answers, then_happy=False):
         """Give these answers to the next requests of the step.
 
-        Each answer is an Answer or a function of the Request. The last one repeats forever. With
-        then_happy, it doesn't repeat, and the service answers again. Raises ValueError if there's
-        no such step or no answer.
+        Each answer is an Answer or a function of the Request. The last one repeats forever. If
+        then_happy is true, it doesn't repeat, and the service then answers normally. Raises
+        ValueError if there's no such step or no answer.
         """
         if step not in STEPS:
             raise ValueError("there's no step {!r}, only {}".format(step, ", ".join(STEPS)))
@@ -93,11 +94,12 @@ class LocalTenant:
         self._folder.cleanup()
 
     def environment(self):
-        """Return environment variables that lead a program to this tenant."""
+        """Return environment variables that direct a program to this tenant."""
         env = {name: os.environ[name] for name in os.environ if name.lower() != "no_proxy"}
         proxy = self.server.url if self.reachable else "http://127.0.0.1:9"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-            # In most programs, lowercase names win. curl doesn't know HTTP_PROXY in uppercase.
+            # In most programs, lowercase names take precedence. curl ignores an uppercase
+            # HTTP_PROXY.
             env[name] = proxy
             env[name.lower()] = proxy
         for name in (

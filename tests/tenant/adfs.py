@@ -1,7 +1,7 @@
 """The AD FS of a federated account, at sts.example.com: it checks the password.
 
-MSAL first gets a MEX document, which names the endpoints. Then it sends the password by WS-Trust,
-and gets a SAML assertion. Entra accepts the assertion in place of the password.
+MSAL first gets a MEX document, which names the endpoints. Then it sends the password through
+WS-Trust, and gets a SAML assertion. Entra accepts the assertion in place of the password.
 """
 
 import html
@@ -79,7 +79,7 @@ ROUTES = {  # The step of each request that the AD FS answers.
 
 
 class Adfs:
-    """The service."""
+    """The AD FS service."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -116,7 +116,7 @@ class Adfs:
 
 
 def _read_element(name, xml):
-    """Return the text of the element with the name in the WS-Security header, or ""."""
+    """Return the text of the named element in the WS-Security header, or "" if there's none."""
     match = re.search(r"<wsse:{0}\b[^>]*>(.*?)</wsse:{0}>".format(name), xml, re.DOTALL)
     if not match:
         return ""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 TENANT_ID = "00000000-0000-0000-0000-00000000beef"
 ADFS = "sts.example.com"
-CLOUDS = {  # The sign-in host of each cloud, and its Microsoft Graph.
+CLOUDS = {  # Each cloud's sign-in host and Microsoft Graph host.
     "login.microsoftonline.com": "graph.microsoft.com",
     "login.microsoftonline.us": "graph.microsoft.us",
     "login.partner.microsoftonline.cn": "microsoftgraph.chinacloudapi.cn",
@@ -35,14 +35,14 @@ class Directory:
     """The directory of the tenant that a parameters file describes.
 
     It knows one app and one password, which belongs to the first user. "secrets" contains
-    everything that a program may never print.
+    everything that a program must never print.
     """
 
     def __init__(self, config):
         try:
             authority = urlsplit(config["authority"])
         except ValueError:
-            # The program that runs against the tenant reports an invalid URL.
+            # An invalid URL is ignored here. The program that runs against the tenant reports it.
             authority = urlsplit("")
         self.login = "login.microsoftonline.com"
         if authority.hostname in CLOUDS:
@@ -64,7 +64,7 @@ class Directory:
         self._last_time = 0
 
     def has_tenant(self, name):
-        """Return whether the name stands for this tenant. Letter case doesn't matter."""
+        """Return whether the name refers to this tenant. Names aren't case-sensitive."""
         return name.lower() in {tenant.lower() for tenant in self.tenants}
 
     def person(self, number):
@@ -107,7 +107,7 @@ class Directory:
 
     def now(self):
         """Return the time in seconds. Each call returns a later time than the call before."""
-        # Some clocks tick so seldom that a token and its revocation would get the same time.
+        # Some clocks tick so slowly that a token and its revocation would have the same time.
         self._last_time = max(time.time(), self._last_time + 0.0001)
         return self._last_time
 
@@ -121,14 +121,14 @@ class Directory:
 
 
 def b64(data):
-    """Return bytes, or anything else as JSON, in base64url without padding."""
+    """Encode bytes in base64url without padding. Anything else is converted to JSON first."""
     if not isinstance(data, bytes):
         data = json.dumps(data).encode()
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def unb64(text):
-    """Return the bytes behind base64url without padding. Raises ValueError if it's invalid."""
+    """Decode base64url without padding, and return the bytes. Raises ValueError if it's invalid."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 

@@ -1,4 +1,4 @@
-"""Microsoft Entra, at login.microsoftonline.com: discovery, user realms, and tokens."""
+"""Microsoft Entra ID, at login.microsoftonline.com: discovery, user realms, and tokens."""
 
 import re
 import time
@@ -20,7 +20,8 @@ ALIASES = {  # The other names of each cloud's sign-in host.
 WORLDWIDE = "login.microsoftonline.com"
 
 OIDC_SCOPES = ("openid", "profile", "email", "offline_access")
-PERMISSIONS = ("User.Read", "User.ReadBasic.All", "User.Read.All")  # They have consent.
+# The app has consent for these permissions.
+PERMISSIONS = ("User.Read", "User.ReadBasic.All", "User.Read.All")
 PERMISSIONS_WITHOUT_CONSENT = """
     Application.Read.All Application.ReadWrite.All AuditLog.Read.All Calendars.Read
     Channel.ReadBasic.All ChannelMessage.Read.All Chat.Read Chat.ReadBasic Chat.ReadWrite
@@ -43,7 +44,7 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 SAML = "urn:ietf:params:oauth:grant-type:saml1_1-bearer"
 CLIENT_CREDENTIALS = "client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-DEVICE_CODE_INTERVAL = 1  # Seconds between two polls. Entra says 5, but tests are in a hurry.
+DEVICE_CODE_INTERVAL = 1  # Seconds between polls. Entra asks for 5, which is slow in tests.
 DEVICE_CODE_PAGE = "https://www.microsoft.com/link"
 
 ROUTES = (  # The path, the method, and the step of each request that Entra answers.
@@ -56,7 +57,7 @@ ROUTES = (  # The path, the method, and the step of each request that Entra answ
 
 
 class Refusal(Exception):
-    """Entra's reason to refuse a request. The arguments are those of Entra.error()."""
+    """Entra's reason for refusing a request. The arguments are those of Entra.error()."""
 
     def __init__(self, code, text, error="invalid_grant", status=400, **more):
         super().__init__(text)
@@ -64,31 +65,32 @@ class Refusal(Exception):
 
 
 class Entra:
-    """The service. Tests and scenarios change its attributes."""
+    """The Microsoft Entra ID service. Tests and scenarios change its attributes."""
 
     def __init__(self, directory):
         self.directory = directory
         self.hosts = [directory.login] + ALIASES[directory.login]
         if WORLDWIDE not in self.hosts:
-            self.hosts.append(WORLDWIDE)  # MSAL up to 1.35 always asks it for discovery.
+            # MSAL 1.35 and earlier always send instance discovery requests to this host.
+            self.hosts.append(WORLDWIDE)
         self.realm = "Managed"  # "Managed", "Federated", or "Unknown"
         self.ws_trust = "13"  # "13", or "2005" for an AD FS without a MEX document
-        self.token_lifetime = 3600  # Seconds.
+        self.token_lifetime = 3600  # The lifetime of an access token, in seconds.
         self.audience = directory.graph  # The host that accepts the tokens for Graph.
         self.sends_id_token = True
         self._refusals = {}  # The arguments of error() for each grant type.
         self._refresh_tokens_revoked_at = 0
-        self._device_codes = {}  # For each code, the scope and how often it was polled.
+        self._device_codes = {}  # For each device code, its scope and the number of polls.
 
     def refuse(self, code, text, error="invalid_grant", status=400, grant="", **more):
-        """From now on, refuse correct requests for tokens with this AADSTS code.
+        """From now on, use this AADSTS code to refuse correct token requests.
 
         Without a grant type, this applies to every grant type that signs a user in.
         """
         self._refusals[grant] = dict(more, code=code, text=text, error=error, status=status)
 
     def revoke_refresh_tokens(self):
-        """Revoke all refresh tokens that exist, as a changed password does."""
+        """Revoke all refresh tokens that exist, as a password change does."""
         self._refresh_tokens_revoked_at = self.directory.now()
 
     def step_of(self, request):
@@ -233,7 +235,7 @@ class Entra:
             return self.error(request, **refusal.arguments)
 
     def _issue_tokens(self, request):
-        """Return the token response as a dict. Raises Refusal."""
+        """Return the token response as a dict. Raises Refusal if Entra refuses the request."""
         form = request.form
         self._check_tenant(request)
         grant = _required(form, "grant_type")
@@ -343,7 +345,7 @@ class Entra:
         del self._device_codes[device_code]
 
     def _check_app(self, request):
-        """Raise Refusal unless the app has proved its identity and asks for a token for Graph."""
+        """Raise Refusal unless the app proves its identity and asks for a Graph token."""
         form = request.form
         tenant = request.path.split("/")[1]
         if tenant.lower() in ("organizations", "common", "consumers"):
@@ -367,7 +369,7 @@ class Entra:
             raise Refusal(1002012, text.format(scope), "invalid_scope")
 
     def _check_client_assertion(self, assertion, endpoint):
-        """Raise Refusal unless the certificate's key has signed the JWT for the endpoint."""
+        """Raise Refusal unless the JWT is for the endpoint and is signed with the app's key."""
         if self.directory.certificate is None:
             text = "The app has no certificate. Pass --certificate FILE to local_tenant.py."
             raise _invalid_client(700027, text)
@@ -411,7 +413,10 @@ class Entra:
     # Scopes
 
     def _requested_scope(self, form):
-        """Return the scope of the tokens that the form asks for. Raises Refusal."""
+        """Return the scope of the tokens that the form asks for.
+
+        Raises Refusal if the scope, the device code, or the refresh token is missing or invalid.
+        """
         if form["grant_type"] == DEVICE_CODE:
             sign_in = self._device_codes.get(_required(form, "device_code"))
             if sign_in is None:
@@ -574,7 +579,7 @@ def _read_refresh_token(form):
 
 
 def _not_implemented(text):
-    # The status isn't 501 because MSAL hides the text of every answer with a status from 500.
+    # MSAL hides the text of every answer with a status of 500 or higher, so the status isn't 501.
     return Refusal(None, text, "not_implemented")
 
 

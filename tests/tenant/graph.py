@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from .directory import read_token
 from .messages import json_answer
 
+PATHS = ("/v1.0/users", "/v1.0/me")  # The local tenant implements GET for these paths.
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 999
 USERS_OPTIONS = ("$top", "$skiptoken", "$select", "$filter")
@@ -25,7 +26,7 @@ DEFAULT_PROPERTIES = (
     "userPrincipalName",
     "id",
 )
-SELECT_PROPERTIES = (  # Graph sends them only if $select asks for them.
+SELECT_PROPERTIES = (  # Graph sends these properties only if $select asks for them.
     "department",
     "accountEnabled",
     "userType",
@@ -35,7 +36,7 @@ SELECT_PROPERTIES = (  # Graph sends them only if $select asks for them.
     "employeeId",
     "companyName",
 )
-# Properties that Graph has, and the local tenant doesn't. All others don't exist.
+# Properties that exist in Graph but aren't implemented here. Graph doesn't have any others.
 OTHER_PROPERTIES = """
     aboutMe activities ageGroup agreementAcceptances appRoleAssignments assignedLicenses
     assignedPlans authentication authorizationInfo birthday calendar calendars city
@@ -73,12 +74,12 @@ class GraphError(Exception):
 
 
 class Graph:
-    """The service. Tests and scenarios change its attributes."""
+    """The Microsoft Graph service. Tests and scenarios change its attributes."""
 
     def __init__(self, directory):
         self.directory = directory
         self.hosts = [directory.graph]
-        self.requests_per_token = None  # After so many requests, a token gets a 401.
+        self.requests_per_token = None  # After this many requests, a token gets a 401.
         self._requests_by_token = {}
         self._access_tokens_revoked_at = 0
 
@@ -91,7 +92,10 @@ class Graph:
         return "graph"
 
     def error(self, status, code, message, **headers):
-        """Return an error in Graph's format. Write the header Retry-After as Retry_After."""
+        """Return an error in Graph's format.
+
+        In the names of header arguments, write "_" for "-": Retry_After for Retry-After.
+        """
         inner_error = {
             "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
             "request-id": str(uuid.uuid4()),
@@ -105,10 +109,9 @@ class Graph:
         try:
             claims = self._check_token(request)
             path = request.path.lower().rstrip("/")
-            if request.method != "GET" or path not in ("/v1.0/users", "/v1.0/me"):
-                raise _not_implemented(
-                    "{} {}".format(request.method, request.path), "GET /v1.0/users and GET /v1.0/me"
-                )
+            if request.method != "GET" or path not in PATHS:
+                implemented = " and ".join("GET " + path for path in PATHS)
+                raise _not_implemented("{} {}".format(request.method, request.path), implemented)
             if path == "/v1.0/me":
                 return json_answer(self._me(request.query, claims))
             return json_answer(self._users(request.query, claims))
@@ -162,7 +165,7 @@ class Graph:
         return claims
 
     def _me(self, query, claims):
-        """Return the signed-in user. Raises GraphError."""
+        """Return the signed-in user. Raises GraphError if the request is refused."""
         if "roles" in claims:
             message = "/me request is only valid with delegated authentication flow."
             raise GraphError(400, "BadRequest", message)
@@ -174,7 +177,7 @@ class Graph:
         return answer
 
     def _users(self, query, claims):
-        """Return a page of users. Raises GraphError."""
+        """Return a page of users. Raises GraphError if the request is refused."""
         permissions = set(claims.get("scp", [])) | set(claims.get("roles", []))
         all_properties = "User.Read.All" in permissions
         page = self.page(query, all_properties)
@@ -192,12 +195,15 @@ class Graph:
         return "https://{}/v1.0/$metadata#users{}".format(self.directory.graph, selected)
 
     def _has(self, number, wanted):
-        """Return whether a user has all the wanted values."""
+        """Return whether a user has all the requested values."""
         person = self.directory.person(number)
         return all(person[name] == value for name, value in wanted)
 
     def _user(self, number, selected, all_properties):
-        """Return the selected properties of a user. Those that the app may not read are null."""
+        """Return the selected properties of a user.
+
+        Properties that the app isn't allowed to read are null.
+        """
         user = {}
         for name, value in self.directory.person(number).items():
             if name not in selected:
@@ -216,13 +222,16 @@ def _read_options(query, implemented):
     options = {}
     for name, value in dict(query).items():
         if name.lower() not in [option.lower() for option in implemented]:
-            raise _not_implemented("the query option " + name, " and ".join(implemented))
+            raise _not_implemented("the query option " + name, " and ".join(implemented) or "none")
         options[name.lower()] = value
     return options
 
 
 def _read_position(options):
-    """Return the page's size and the number of its first user. Raises GraphError."""
+    """Return the page's size and the number of its first user.
+
+    Raises GraphError if one of them is invalid.
+    """
     top = str(options.get("$top", PAGE_SIZE))
     if not top.isdecimal() or not 1 <= int(top) <= MAX_PAGE_SIZE:
         message = "Invalid page size specified: '{}'. Must be between 1 and {} inclusive."
@@ -235,7 +244,10 @@ def _read_position(options):
 
 
 def _read_select(select):
-    """Return the names of the properties in $select, or the default ones. Raises GraphError."""
+    """Return the names of the properties in $select, or the default ones.
+
+    Raises GraphError if a property doesn't exist or isn't implemented.
+    """
     if select is None:
         return DEFAULT_PROPERTIES
     implemented = {}
@@ -257,7 +269,10 @@ def _read_select(select):
 
 
 def _read_filter(text):
-    """Return the pairs of property and value that $filter asks for. Raises GraphError."""
+    """Return the property-value pairs that $filter asks for.
+
+    Raises GraphError if a clause isn't implemented.
+    """
     wanted = []
     if text is None:
         return wanted
@@ -267,7 +282,10 @@ def _read_filter(text):
 
 
 def _read_clause(clause):
-    """Return the property and the value in a clause of $filter. Raises GraphError."""
+    """Return the property and the value in a clause of $filter.
+
+    Raises GraphError if the clause isn't implemented.
+    """
     values = {"guest": "Guest", "member": "Member", "true": True, "false": False}
     for name, pattern in FILTER_CLAUSES:
         match = re.fullmatch(pattern, clause, re.IGNORECASE)

@@ -12,7 +12,7 @@ class Request(NamedTuple):
     host: str
     path: str
     query: dict
-    headers: dict  # An email.message.Message, so the names' letter case doesn't matter.
+    headers: dict  # An email.message.Message, so names aren't case-sensitive.
     body: bytes
 
     @property
@@ -22,7 +22,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP answer. The server breaks it in the way that "fault" names."""
+    """An HTTP answer. "fault" says how the server breaks it."""
 
     status: int = 200
     body: bytes = b""
@@ -45,7 +45,10 @@ def garbled(answer):
 
 
 def json_answer(body, status=200, **headers):
-    """Return the body as an Answer in JSON. Write the header Retry-After as Retry_After."""
+    """Return the body as an Answer in JSON.
+
+    In the names of header arguments, write "_" for "-": Retry_After for Retry-After.
+    """
     all_headers = {"Content-Type": "application/json; charset=utf-8"}
     for name, value in headers.items():
         all_headers[name.replace("_", "-")] = value

@@ -1,9 +1,9 @@
 """The scenarios. Each one changes a tenant where everything works.
 
 To add a scenario, write a function here and decorate it with @scenario. If the sample still
-succeeds, use @scenario(succeeds=True). If it shows only in a run from a saved sign-in, use
-@scenario(saved_sign_in=True). The function's name is the scenario's name, with "-" in
-place of "_". The first line of the docstring is what --list prints. Each scenario that fails
+succeeds, use @scenario(succeeds=True). If the scenario shows only in a run from a saved sign-in,
+use @scenario(saved_sign_in=True). The function's name is the scenario's name, with "-" in place of
+"_". The first line of the docstring is what --list prints. Each scenario in which the sample fails
 needs a row in the README's troubleshooting tables.
 """
 
@@ -100,7 +100,7 @@ def mfa_required(tenant):
 
 @scenario
 def external_mfa(tenant):
-    """The account must use the MFA of an external provider."""
+    """The account must use MFA from an external provider."""
     text = "External security challenge not satisfied. User will be redirected to another page or"
     text += " authentication provider to satisfy additional authentication challenges."
     tenant.entra.refuse(50158, text, suberror="basic_action")
@@ -164,7 +164,7 @@ def password_expired(tenant):
 
 @scenario
 def password_must_change(tenant):
-    """The user must change the password because the account is at risk."""
+    """The user must change their password because the account is at risk."""
     text = "User password is required to be changed due to conditional access or user risk."
     tenant.entra.refuse(50142, text)
 
@@ -211,11 +211,11 @@ def service_down(tenant):
 
 @scenario
 def sign_in_page(tenant):
-    """A web page comes in place of Entra's tokens."""
+    """Entra's response is a web page instead of tokens."""
     tenant.replace("token", WEB_PAGE)
 
 
-# Sign-in: something special that works
+# Sign-in: unusual cases that work
 
 
 @scenario(succeeds=True)
@@ -263,7 +263,7 @@ def expired_page_token(tenant):
 
 
 @scenario
-def throttled_for_long(tenant):
+def throttled_for_an_hour(tenant):
     """Graph asks the program to wait for an hour."""
     text = "Too many requests."
     busy = tenant.graph.error(429, "TooManyRequests", text, Retry_After="3600")
@@ -286,7 +286,7 @@ def endless_pages(tenant):
     tenant.replace("graph", json_answer(page))
 
 
-# Graph: something special that works
+# Graph: unusual cases that work
 
 
 @scenario(succeeds=True)
@@ -318,7 +318,7 @@ def token_revoked(tenant):
 
 @scenario(succeeds=True)
 def throttled(tenant):
-    """Graph asks twice for a wait of two seconds."""
+    """Twice, Graph asks the program to wait for two seconds."""
     busy = tenant.graph.error(429, "TooManyRequests", "Too many requests.", Retry_After="2")
     tenant.replace("graph", busy, busy, then_happy=True)
 
@@ -337,7 +337,7 @@ def broken_page(tenant):
 
 @scenario(succeeds=True)
 def graph_errors(tenant):
-    """Graph answers with status 500, then 502, and then it works."""
+    """Graph answers with status 500, then with status 502, and then works."""
     error = tenant.graph.error(500, "UnknownError", "")
     bad_gateway = Answer(502, b"<html><body>Bad Gateway</body></html>", HTML)
     tenant.replace("graph", error, bad_gateway, then_happy=True)
@@ -348,13 +348,13 @@ def graph_errors(tenant):
 
 @scenario
 def untrusted_certificate(tenant):
-    """A proxy shows certificates of an unknown authority."""
+    """A proxy presents certificates from an unknown certificate authority."""
     tenant.trusted = False
 
 
 @scenario
 def not_json(tenant):
-    """A web page comes in place of Graph's answer."""
+    """Graph's response is a web page instead of JSON."""
     tenant.replace("graph", WEB_PAGE)
 
 

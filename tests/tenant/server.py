@@ -1,6 +1,7 @@
 """The server on 127.0.0.1 that clients use as their proxy.
 
-It ends TLS itself, with certificates for the real host names. It sends nothing to other machines.
+It terminates TLS itself, with certificates for the real host names. It sends nothing to other
+machines.
 """
 
 import http.server
@@ -26,7 +27,7 @@ class Server:
         self.answer = answer
         self.authority = trustme.CA()
         self.connections = []  # "host:port" of each CONNECT.
-        self.refusal = None  # A status and a phrase that refuse every connection.
+        self.refusal = None  # The status and the reason phrase that refuse every request, if any.
         self.silent_hosts = set()  # A CONNECT to these hosts never gets an answer.
         self.closing = threading.Event()
         self.url = None  # Where the server listens.
@@ -68,7 +69,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     host = None
 
     def handle(self):
-        """Handle the connection to its end. Ignore that a client breaks it."""
+        """Handle the connection until it ends. Ignore the error if the client breaks it."""
         try:
             super().handle()
         except OSError:
@@ -95,7 +96,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.rfile = self.connection.makefile("rb")
         self.wfile = self.connection.makefile("wb")
         self.host = host
-        # Before Python 3.12, the CONNECT of http.client arrives as HTTP/1.0.
+        # Before Python 3.12, http.client sends CONNECT as HTTP/1.0.
         self.close_connection = False
 
     def do_GET(self):
@@ -126,7 +127,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
 
     def _answer(self, request):
-        """Return the Answer to the request. If the service has a bug, print it."""
+        """Return the Answer to the request. If the service raises an exception, print it."""
         try:
             return self.server.owner.answer(request)
         except Exception as error:
@@ -152,8 +153,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
+        if hasattr(socket, "TCP_QUICKACK"):
+            # Acknowledge the next request's headers at once. Otherwise, MSAL sends the body of a
+            # POST request 40 ms later.
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if answer.fault == "garbled":
-            # This method of the plain socket doesn't encrypt, unlike the one of SSLSocket.
+            # Unlike SSLSocket's method, the plain socket's method doesn't encrypt.
             socket.socket.send(self.connection, b"These bytes aren't TLS.")
 
     def _refuse_host(self, name):
@@ -163,7 +168,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._refuse(502, "The local tenant does not have {}".format(name), text)
 
     def _refuse(self, status, phrase, text=""):
-        """Refuse the connection. Some clients show only the phrase of the status line."""
+        """Refuse the connection. Some clients show only the reason phrase in the status line."""
         self.close_connection = True
         self.send_response(status, phrase)
         answer = _text_answer(status, "{}. {}\n".format(phrase, text))
