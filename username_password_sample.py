@@ -31,7 +31,7 @@ cache can sign in as the user.
 The script writes the users to stdout as one JSON document. If stdout is a terminal,
 "Users from graph: " comes first. Errors go to stderr. Exit status:
 
-    0    success: the document is complete
+    0    success: the document is complete, even if the token cache can't be saved
     1    the script can't sign in, call Microsoft Graph, or write to stdout
     2    the command line, the settings, or the token cache is invalid or can't be read
     130  you pressed Ctrl+C
@@ -208,7 +208,8 @@ def load_token_cache(path):
             with io.open(path, encoding="utf-8") as cache_file:
                 text = cache_file.read()
             contents = json.loads(text or "{}")  # MSAL treats an empty file as an empty cache.
-            # MSAL never saves tokens without an "AccessToken" section.
+            # MSAL never saves tokens without an "AccessToken" section. A wrong path must not make
+            # the script overwrite another JSON file.
             if not isinstance(contents, dict) or (contents and "AccessToken" not in contents):
                 raise ValueError("not a token cache")
         except (EnvironmentError, ValueError) as error:
@@ -274,8 +275,8 @@ def get_page(session, url, app, config):
         if error.response.status_code != 401:
             raise
     # Status 401 usually means that the access token has expired or was revoked. If the renewal
-    # fails, the script exits here. SystemExit isn't a subclass of Exception, so the exit_on_error
-    # block in main() doesn't catch it.
+    # fails, the script exits here with "Could not sign in". The exit_on_error block in main()
+    # doesn't catch SystemExit, because it isn't a subclass of Exception.
     with exit_on_error("Could not sign in", status=1, hide_xml=True):
         result = acquire_token(app, config, force_refresh=True)
     save_token_cache(app.token_cache, config.get("token_cache"))
@@ -330,14 +331,16 @@ def print_json(document):
     Raises EnvironmentError if it can't write to stdout.
     """
     # Closing this file object flushes it, so a full disk raises an error here. stdout stays open.
-    with io.open(sys.stdout.fileno(), "wb", closefd=False) as stdout:
+    # UTF-8 can't encode an unpaired surrogate. "backslashreplace" writes it as a JSON escape.
+    with io.open(
+        sys.stdout.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False
+    ) as stdout:
         if stdout.isatty():
-            stdout.write(b"Users from graph: ")
+            stdout.write("Users from graph: ")
         # Write the JSON in pieces, because one long string would double the memory use.
         for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
-            # UTF-8 can't encode an unpaired surrogate. Write it as a JSON escape, such as \ud83d.
-            stdout.write(piece.encode("utf-8", "backslashreplace"))
-        stdout.write(b"\n")
+            stdout.write("" + piece)  # In Python 2.7, some pieces are bytes.
+        stdout.write("\n")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def compare(row, folder):
     _, users, delay, query, times = row
     baseline, parameters = Path(folder, "baseline.py"), Path(folder, "parameters.json")
     baseline.write_text(BASELINE, encoding="utf-8")
-    settings = load(PARAMETERS)
+    settings = json.loads(PARAMETERS.read_text(encoding="utf-8"))
     settings["endpoint"] += query
     parameters.write_text(json.dumps(settings), encoding="utf-8")
     runs = {SAMPLE: [], baseline: []}
@@ -86,7 +86,8 @@ def compare(row, folder):
 def token_requests(scope, folder):
     """Return how many token requests a listing of 100 pages makes with this scope."""
     parameters = Path(folder, "parameters.json")
-    parameters.write_text(json.dumps(dict(load(PARAMETERS), scope=scope)), encoding="utf-8")
+    settings = json.loads(PARAMETERS.read_text(encoding="utf-8"))
+    parameters.write_text(json.dumps(dict(settings, scope=scope)), encoding="utf-8")
     with LocalTenant(load(PARAMETERS)) as tenant:
         tenant.directory.user_count = 10000
         measure(SAMPLE, parameters, tenant.environment())
