@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode
 from .directory import read_token
 from .messages import json_answer
 
-PATHS = ("/v1.0/users", "/v1.0/me")  # The local tenant implements GET for these paths.
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 999
 USERS_OPTIONS = ("$top", "$skiptoken", "$select", "$filter")
@@ -81,6 +80,8 @@ class Graph:
         self.hosts = [directory.graph]
         self.requests_per_token = None  # After this many requests, a token gets a 401.
         self._requests_by_token = {}
+        # For each path that's implemented, the method that answers a GET request.
+        self.paths = {"/v1.0/users": self._users, "/v1.0/me": self._me}
         self._access_tokens_revoked_at = 0
 
     def revoke_access_tokens(self):
@@ -109,12 +110,10 @@ class Graph:
         try:
             claims = self._check_token(request)
             path = request.path.lower().rstrip("/")
-            if request.method != "GET" or path not in PATHS:
-                implemented = " and ".join("GET " + path for path in PATHS)
+            if request.method != "GET" or path not in self.paths:
+                implemented = " and ".join("GET " + path for path in self.paths)
                 raise _not_implemented("{} {}".format(request.method, request.path), implemented)
-            if path == "/v1.0/me":
-                return json_answer(self._me(request.query, claims))
-            return json_answer(self._users(request.query, claims))
+            return json_answer(self.paths[path](request.query, claims))
         except GraphError as error:
             return self.error(error.status, error.code, error.message)
 
