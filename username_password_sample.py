@@ -75,7 +75,7 @@ def main():
         config = load_settings(args.parameters)
         cache = load_token_cache(config.get("token_cache"))
 
-    with exit_on_error("Could not sign in", status=1, hide_xml=True):
+    with exit_on_error("Could not sign in", status=1, hide_secrets=True):
         app = msal.PublicClientApplication(
             config["client_id"], authority=config["authority"], token_cache=cache, timeout=TIMEOUT
         )
@@ -132,10 +132,10 @@ def acquire_token(app, config, force_refresh=False):
 
 
 @contextlib.contextmanager
-def exit_on_error(what_failed, status, hide_xml=False):
+def exit_on_error(what_failed, status, hide_secrets=False):
     """If the block raises an exception, log a message and exit with the status.
 
-    If hide_xml is True, the message shows <...> instead of XML.
+    If hide_secrets is True, the message shows <...> instead of text that can contain secrets.
     """
     try:
         yield
@@ -143,9 +143,10 @@ def exit_on_error(what_failed, status, hide_xml=False):
         logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
         reason = "%s" % error
         # AD FS, a company's own sign-in server, returns XML. An MSAL error message can include that
-        # XML, and the XML can contain a token. Hide everything from the first < to the last >.
-        if hide_xml:
-            reason = re.sub("(?s)<.*>", "<...>", reason)
+        # XML, and the XML can contain a token. Hide everything from the first < to the last >. An
+        # encoding error can contain the password.
+        if hide_secrets:
+            reason = re.sub("(?s)<.*>|(?<=codec can't encode ).*", "<...>", reason)
         logging.critical("%s: %s", what_failed, reason or repr(error))
         sys.exit(status)
 
@@ -277,7 +278,7 @@ def get_page(session, url, app, config):
     # Status 401 usually means that the access token has expired or was revoked. If the renewal
     # fails, the script exits here with "Could not sign in". The exit_on_error block in main()
     # doesn't catch SystemExit, because it isn't a subclass of Exception.
-    with exit_on_error("Could not sign in", status=1, hide_xml=True):
+    with exit_on_error("Could not sign in", status=1, hide_secrets=True):
         result = acquire_token(app, config, force_refresh=True)
     save_token_cache(app.token_cache, config.get("token_cache"))
     session.headers["Authorization"] = "Bearer " + result["access_token"]

@@ -180,9 +180,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def finish(self):
         """Close the connection."""
-        super().finish()
-        # The HTTP server knows only the socket under the TLS connection.
         try:
+            super().finish()
+            # The HTTP server knows only the socket under the TLS connection.
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # The client has already closed it.
