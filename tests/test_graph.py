@@ -20,9 +20,7 @@ from helpers import (
 )
 from tenant.adfs import ASSERTION, RSTR
 from tenant.messages import HANG_UP, SILENCE, Answer, cut_off, garbled, json_answer
-from tenant.scenarios import SCENARIOS
-
-WEB_PAGE = Answer(200, b"<html>Sign in to the Wi-Fi</html>", {"Content-Type": "text/html"})
+from tenant.scenarios import SCENARIOS, WEB_PAGE
 
 
 def next_page(number):

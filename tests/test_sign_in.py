@@ -19,9 +19,8 @@ from helpers import (
 )
 from tenant.adfs import ASSERTION, RSTR
 from tenant.messages import HANG_UP, SILENCE, Answer, cut_off, json_answer
-from tenant.scenarios import SCENARIOS
+from tenant.scenarios import SCENARIOS, WEB_PAGE
 
-WEB_PAGE = Answer(200, b"<html>Sign in to the Wi-Fi</html>", {"Content-Type": "text/html"})
 PROMPT = "Password for your_username@your_tenant.com: "
 
 # What is sent
