@@ -10,12 +10,15 @@
     python tests/local_tenant.py -- curl -sS URL             any other command
     python tests/local_tenant.py bash                        a shell
 
-The local tenant uses the app, the user, the password, and the tenant name from the parameters
-file. Proxy and certificate environment variables direct the COMMAND to the local tenant. Programs
-that use these variables can't reach any other machine. The exit status is the COMMAND's.
+The local tenant uses the app, the user, and the tenant name from the parameters file. With
+--parameters, it accepts any password. The sample gets a copy of the file without your password and
+with another token cache. Proxy and certificate environment variables direct the COMMAND to the
+local tenant. Programs that use these variables can't reach any other machine. The exit status is
+the COMMAND's.
 """
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -25,11 +28,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+from project import PARAMETERS, SAMPLE
+
 try:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import Encoding
     from tenant import LocalTenant
+    from tenant.directory import PLACEHOLDERS
     from tenant.scenarios import SCENARIOS
 except ModuleNotFoundError as error:
     if __name__ != "__main__":
@@ -37,17 +43,9 @@ except ModuleNotFoundError as error:
     text = "The local tenant needs the package {}. Run: python -m pip install msal requests trustme"
     sys.exit(text.format(error.name))
 
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "username_password_sample.py"
-PARAMETERS = ROOT / "parameters.json"
-PLACEHOLDERS = {  # They're repeated here because users might edit parameters.json.
-    "client_id": "your_client_id",
-    "username": "your_username@your_tenant.com",
-    "password": "your_password",
-}
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com/organizations"
-LOCAL_PASSWORD = "local"  # The password of the user if the file has none.
-SHELLS = ("bash", "cmd", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "zsh")
+MADE_UP_PASSWORD = "made-up password"
+TOKEN_CACHE = "temporary_token_cache.json"
 GRACE_PERIOD = 5  # Seconds until a command that ignores SIGTERM is killed.
 
 
@@ -56,31 +54,39 @@ def main():
     parser = make_parser()
     args = parser.parse_args()
     if args.list:
-        list_scenarios()
-        return 0
-    parameters = args.parameters or str(PARAMETERS)
+        return list_scenarios()
+    path = args.parameters or str(PARAMETERS)
     command = args.command
     if command and command[0] == "--":  # Some versions of argparse leave the "--".
         command = command[1:]
-    if command and not Path(parameters).is_file():
-        parser.error("{}: no such file".format(parameters))
+    if command and not os.path.exists(path):
+        parser.error("{}: no such file".format(path))
 
-    config = load(parameters)
+    settings = read_settings(path)
+    if not command:
+        settings = hide_password(settings)
+    config = make_config(settings)
     if args.parameters:
-        config = replace_placeholders(config)
+        config = accept_own_values(config)
     tenant = LocalTenant(config)
     tenant.directory.certificate = args.certificate
     if args.scenario:
-        SCENARIOS[args.scenario](tenant)
+        args.scenario(tenant)
     if args.users is not None:
         tenant.directory.user_count = args.users
     with tenant, tempfile.TemporaryDirectory() as folder:
-        print_notes(args.parameters, command, tenant.directory)
+        if args.parameters and sys.stderr.isatty():
+            text = (
+                "The local tenant can't check your password, the consent, or MFA. Only Entra can."
+            )
+            text += "\nUnless a scenario refuses it, the local tenant accepts any password."
+            print(text, file=sys.stderr)
         if command:
             return run(command, tenant.environment())
-        if args.scenario and SCENARIOS[args.scenario].saved_sign_in:
-            return run_from_saved_sign_in(parameters, folder, tenant)
-        return run(sample_command(copy_parameters(parameters, folder)), tenant.environment())
+        if not settings:
+            return run(sample_command(path), tenant.environment())  # It says what's wrong.
+        saved_sign_in = args.scenario and args.scenario.saved_sign_in
+        return run_sample(Path(folder, Path(path).name), settings, tenant, saved_sign_in)
 
 
 def make_parser():
@@ -92,7 +98,7 @@ def make_parser():
     )
     parser.add_argument("--parameters", metavar="FILE", help="settings (default: parameters.json)")
     parser.add_argument(
-        "--scenario", choices=SCENARIOS, metavar="NAME", help="what the tenant does (see --list)"
+        "--scenario", type=parse_scenario, metavar="NAME", help="what the tenant does (see --list)"
     )
     parser.add_argument(
         "--users", type=parse_user_count, metavar="N", help="number of users in the tenant"
@@ -103,6 +109,13 @@ def make_parser():
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     return parser
+
+
+def parse_scenario(name):
+    """Return the scenario with this name. Raises ArgumentTypeError if there's none."""
+    if name not in SCENARIOS:
+        raise argparse.ArgumentTypeError("there's no scenario {!r} (see --list)".format(name))
+    return SCENARIOS[name]
 
 
 def parse_user_count(text):
@@ -131,19 +144,26 @@ def read_certificate(path):
 
 
 def list_scenarios():
-    """Print the scenarios."""
+    """Print the scenarios, and return the exit status."""
+    codes = [name[len("AADSTS") :] for name in SCENARIOS if name.startswith("AADSTS")]
     try:
         for name, scenario in SCENARIOS.items():
-            print("{:26}{}".format(name, scenario.summary))
+            if not name.startswith("AADSTS"):
+                print("{:29}{}".format(name, scenario.summary))
+        print("{:29}Entra's error with one of these codes: {}".format("AADSTS...", " ".join(codes)))
         sys.stdout.flush()
-    except OSError:
-        # The program that reads the pipe, such as head, has ended. Without this line, Python would
-        # report an error at exit.
+        return 0
+    except OSError as error:
+        # Without this line, Python would report the same error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0  # The program that reads the pipe, such as head, has ended.
+        print("Can't print the list: {}".format(error.strerror), file=sys.stderr)
+        return 1
 
 
 def read_settings(path):
-    """Return the settings in the file as a dict. It's empty if the file can't be read.
+    """Return the settings in the file as a dict. It's empty if the file can't be used.
 
     The sample reports what is wrong with the file.
     """
@@ -156,10 +176,27 @@ def read_settings(path):
     return settings
 
 
-def load(path):
-    """Return the settings of the tenant that the file describes, with defaults for missing ones."""
-    config = dict(PLACEHOLDERS, authority=DEFAULT_AUTHORITY, password=LOCAL_PASSWORD)
-    settings = read_settings(path)
+def hide_password(settings):
+    """Return the settings with a made-up password in place of the user's.
+
+    If Entra would refuse the user's password, it also refuses the made-up one.
+    """
+    password = settings.get("password")
+    if not password or password == PLACEHOLDERS["password"]:
+        return settings
+    if not isinstance(password, str):
+        return dict(settings, password=True)  # The sample reports that it isn't a string.
+    if password != password.strip():
+        return dict(settings, password=MADE_UP_PASSWORD + " ")
+    return dict(settings, password=MADE_UP_PASSWORD)
+
+
+def make_config(settings):
+    """Return the settings of the tenant, with defaults for missing ones.
+
+    If there's no password, the tenant accepts any.
+    """
+    config = dict(PLACEHOLDERS, authority=DEFAULT_AUTHORITY, password=None)
     for key in config:
         value = settings.get(key)
         if value and isinstance(value, str):
@@ -167,114 +204,125 @@ def load(path):
     return config
 
 
-def replace_placeholders(config):
-    """Return the settings with unknown values in place of placeholders.
+def load(path):
+    """Return the settings of the tenant that the file describes, with defaults for missing ones."""
+    return make_config(read_settings(path))
 
-    Entra then refuses the placeholders. Otherwise, an unfinished file would seem to work.
+
+def accept_own_values(config):
+    """Return the settings of a tenant that accepts any password but refuses placeholders.
+
+    Otherwise, an unfinished file would seem to work.
     """
-    config = dict(config)
-    for key, placeholder in PLACEHOLDERS.items():
-        if config[key] == placeholder:
-            config[key] = "not_" + placeholder
+    config = dict(config, password=None)
+    for key in ("client_id", "username"):
+        if config[key] == PLACEHOLDERS[key]:
+            config[key] = "not_" + config[key]
     return config
-
-
-def copy_parameters(path, folder):
-    """Return the path of the settings to run the sample with.
-
-    If the settings name a token cache, this is the path of a copy in the folder, and the token
-    cache is in that folder too. This keeps the made-up accounts out of the user's own token cache.
-    """
-    settings = read_settings(path)
-    token_cache = settings.get("token_cache")
-    if not token_cache or not isinstance(token_cache, str):
-        return path
-    settings["token_cache"] = Path(token_cache).name
-    copy = Path(folder, Path(path).name)
-    copy.write_text(json.dumps(settings), encoding="utf-8")
-    return str(copy)
 
 
 def sample_command(path):
     """Return the command that runs the sample with the settings in this file."""
-    return [sys.executable, str(SAMPLE), path]
+    return [sys.executable, str(SAMPLE), str(path)]
 
 
-def run_from_saved_sign_in(parameters, folder, tenant):
-    """Sign in once, run the sample again without a password, and return its exit status."""
-    settings = dict(read_settings(parameters), token_cache="token_cache.json")
-    path = Path(folder, Path(parameters).name)
-    command = sample_command(str(path))
-    env = tenant.environment()
-    settings["password"] = tenant.directory.password
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True)
-    del settings["password"]
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    return run(command, env, stdin=subprocess.DEVNULL)  # Nobody can type a password.
+def run_sample(copy, settings, tenant, saved_sign_in=False):
+    """Run the sample with these settings, and return its exit status.
+
+    The settings are written to the file "copy". A token cache is in the same folder, so made-up
+    accounts can't get into the user's own token cache. If saved_sign_in is True, the sample runs
+    twice. The second time, it has no password.
+    """
+    # In this folder, the name of the copy is the name of the user's file.
+    options = {"env": tenant.environment(), "cwd": str(copy.parent)}
+    command = sample_command(copy.name)
+    token_cache = settings.get("token_cache")
+    if saved_sign_in or (token_cache and isinstance(token_cache, str)):
+        settings = dict(settings, token_cache=TOKEN_CACHE)
+    if saved_sign_in:
+        first_settings = dict(settings, password=settings.get("password") or MADE_UP_PASSWORD)
+        copy.write_text(json.dumps(first_settings), encoding="utf-8")
+        status = run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options)
+        if status != 0:
+            return status
+        settings = dict(settings, password=None)
+        options["stdin"] = subprocess.DEVNULL  # Nobody can type a password.
+    copy.write_text(json.dumps(settings), encoding="utf-8")
+    return run(command, **options)
 
 
-def print_notes(parameters, command, directory):
-    """Print what the user needs to know, if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        return
-    settings = read_settings(parameters or PARAMETERS)
-    if settings and not settings.get("password"):
-        text = 'The file has no password. The local tenant accepts the password "{}".'
-        print(text.format(LOCAL_PASSWORD), file=sys.stderr)
-    if parameters and not command:
-        text = (
-            "The local tenant can't check your real password, the consent, or MFA. Only Entra can."
-        )
-        print(text, file=sys.stderr)
-    if command and Path(command[0]).stem.lower() in SHELLS and sys.stdin.isatty():
-        text = "In this shell, {} and {} are the local tenant. Type exit to leave."
-        print(text.format(directory.login, directory.graph), file=sys.stderr)
-
-
-def run(command, env, stdin=None):
+def run(command, env, **options):
     """Run the command, and return its exit status: 127 if it can't be started.
 
-    SIGTERM and SIGHUP also end the command.
+    SIGTERM and SIGHUP also end the command and everything that it has started.
     """
+    # On a terminal, the command must stay in the local tenant's process group, so that the keys
+    # Ctrl+C and Ctrl+Z reach it. Elsewhere, it gets a group of its own.
+    own_group = os.name == "posix" and not has_terminal()
     process = None
     received = []
 
     def forward(signum, frame):
         if process is None:
             received.append(signum)
-        else:
-            end(process, signum)
+        # On a terminal, the command gets Ctrl+C too. It decides what to do.
+        elif own_group or signum != signal.SIGINT:
+            send_signal(process, signum, own_group)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signum = getattr(signal, name, None)  # Windows has no SIGHUP.
         # Under nohup, the command must keep ignoring SIGHUP.
         if signum and signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, forward)
     try:
-        process = subprocess.Popen(command, env=env, stdin=stdin)
+        process = subprocess.Popen(command, env=env, start_new_session=own_group, **options)
     except OSError as error:
         print("{}: {}".format(command[0], error.strerror), file=sys.stderr)
         return 127
     for signum in received:
-        end(process, signum)
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:
-            pass  # The command gets Ctrl+C too, and decides what to do.
+        send_signal(process, signum, own_group)
+    status = process.wait()
     if status < 0:
         return 128 - status  # A signal ended the command. Shells return the same status.
     return status
 
 
-def end(process, signum):
-    """Send a signal to the process. If it doesn't end, kill it later."""
-    process.send_signal(signum)
-    timer = threading.Timer(GRACE_PERIOD, process.kill)
-    timer.daemon = True
-    timer.start()
+def has_terminal():
+    """Return whether this process has a terminal where somebody can press Ctrl+C."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+        return True
+    except OSError:
+        return False
+
+
+def send_signal(process, signum, own_group):
+    """Send a signal to the process and to what it has started.
+
+    If SIGTERM or SIGHUP doesn't end the process in time, kill it.
+    """
+    kill = process.kill
+    if own_group:
+        signal_group(process.pid, signum)
+        kill = functools.partial(signal_group, process.pid, signal.SIGKILL)
+    elif signum != signal.SIGINT and os.name == "posix" and os.getpgrp() == os.getpid():
+        # A shell with job control has put this process and the command in a group of their own.
+        signal.signal(signum, signal.SIG_IGN)
+        signal_group(os.getpid(), signum)
+    else:
+        process.send_signal(signum)
+    if signum != signal.SIGINT:
+        timer = threading.Timer(GRACE_PERIOD, kill)
+        timer.daemon = True
+        timer.start()
+
+
+def signal_group(group, signum):
+    """Send a signal to the process group. Do nothing if all of its processes have ended."""
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        pass
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ scenarios.py changes what the services answer.
 import os
 import tempfile
 
-import trustme
-
 from .adfs import Adfs
 from .directory import Directory
 from .entra import Entra
@@ -36,8 +34,10 @@ class LocalTenant:
             for host in service.hosts:
                 self.services[host] = service
         self.server = Server(list(self.services), self.answer)
-        self.trusted = True  # Whether environment() names the right certificate authority.
-        self.reachable = True  # Whether environment() names the right proxy.
+        self.proxy = "http://127.0.0.1:{port}"  # The proxy in environment().
+        # The contents of the certificate file in environment(). None means the right certificate.
+        # b"" means that there's no file.
+        self.ca_file = None
         self.delay = 0  # Seconds before each answer.
         self.requests = []
         self._answers = {}
@@ -61,7 +61,8 @@ class LocalTenant:
 
     def grants(self):
         """Return the grant types of the token requests so far, in order."""
-        return [request.form["grant_type"] for step, request in self.requests if step == "token"]
+        forms = [request.form for step, request in self.requests if step == "token"]
+        return [form.get("grant_type") for form in forms]
 
     def answer(self, request):
         """Record the request, and return the Answer to it."""
@@ -85,8 +86,12 @@ class LocalTenant:
         self.server.__enter__()
         self._folder = tempfile.TemporaryDirectory()
         self._bundle = os.path.join(self._folder.name, "ca.pem")
-        authority = self.server.authority if self.trusted else trustme.CA()
-        authority.cert_pem.write_to_path(self._bundle)
+        contents = self.ca_file
+        if contents is None:
+            contents = self.server.authority.cert_pem.bytes()
+        if contents:
+            with open(self._bundle, "wb") as bundle:
+                bundle.write(contents)
         return self
 
     def __exit__(self, *exc_info):
@@ -96,7 +101,7 @@ class LocalTenant:
     def environment(self):
         """Return environment variables that direct a program to this tenant."""
         env = {name: os.environ[name] for name in os.environ if name.lower() != "no_proxy"}
-        proxy = self.server.url if self.reachable else "http://127.0.0.1:9"
+        proxy = self.proxy.format(port=self.server.port)
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             # In most programs, lowercase names take precedence. curl ignores an uppercase
             # HTTP_PROXY.

@@ -9,7 +9,7 @@ import re
 import uuid
 
 from .directory import ADFS, b64
-from .messages import Answer
+from .messages import Answer, find_step
 
 MEX = """\
 <?xml version="1.0" encoding="utf-8"?>
@@ -19,29 +19,23 @@ MEX = """\
     xmlns:soap12="http://schemas.xmlsoap.org/wsdl/soap12/"
     xmlns:sp="http://docs.oasis-open.org/ws-sx/ws-securitypolicy/200702"
     xmlns:wsu="http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd">
-  <wsp:Policy wsu:Id="by_password">
-    <wsp:ExactlyOne><wsp:All>
-      <sp:TransportBinding/>
-      <sp:SignedEncryptedSupportingTokens><wsp:Policy>
-        <sp:UsernameToken><wsp:Policy><sp:WssUsernameToken10/></wsp:Policy></sp:UsernameToken>
-      </wsp:Policy></sp:SignedEncryptedSupportingTokens>
-    </wsp:All></wsp:ExactlyOne>
-  </wsp:Policy>
+  <wsp:Policy wsu:Id="by_password"><wsp:ExactlyOne><wsp:All>
+    <sp:TransportBinding/>
+    <sp:SignedEncryptedSupportingTokens><wsp:Policy>
+      <sp:UsernameToken><wsp:Policy><sp:WssUsernameToken10/></wsp:Policy></sp:UsernameToken>
+    </wsp:Policy></sp:SignedEncryptedSupportingTokens>
+  </wsp:All></wsp:ExactlyOne></wsp:Policy>
   <wsdl:binding name="ByPassword13">
     <wsp:PolicyReference URI="#by_password"/>
     <soap12:binding transport="http://schemas.xmlsoap.org/soap/http"/>
-    <wsdl:operation name="Issue">
-      <soap12:operation
-          soapAction="http://docs.oasis-open.org/ws-sx/ws-trust/200512/RST/Issue"/>
-    </wsdl:operation>
+    <wsdl:operation name="Issue"><soap12:operation
+        soapAction="http://docs.oasis-open.org/ws-sx/ws-trust/200512/RST/Issue"/></wsdl:operation>
   </wsdl:binding>
-  <wsdl:service name="SecurityTokenService">
-    <wsdl:port name="ByPassword13" binding="ByPassword13">
-      <wsa10:EndpointReference>
-        <wsa10:Address>https://{adfs}/adfs/services/trust/13/usernamemixed</wsa10:Address>
-      </wsa10:EndpointReference>
-    </wsdl:port>
-  </wsdl:service>
+  <wsdl:service name="SecurityTokenService"><wsdl:port binding="ByPassword13">
+    <wsa10:EndpointReference>
+      <wsa10:Address>https://{adfs}/adfs/services/trust/13/usernamemixed</wsa10:Address>
+    </wsa10:EndpointReference>
+  </wsdl:port></wsdl:service>
 </wsdl:definitions>
 """.format(adfs=ADFS)
 
@@ -69,13 +63,12 @@ or authorized.</s:Text></s:Reason>
 </s:Fault></s:Body></s:Envelope>
 """
 
-
 SOAP = {"Content-Type": "application/soap+xml; charset=utf-8"}
-ROUTES = {  # The step of each request that the AD FS answers.
-    ("GET", "/adfs/services/trust/mex"): "mex",
-    ("POST", "/adfs/services/trust/13/usernamemixed"): "wstrust",
-    ("POST", "/adfs/services/trust/2005/usernamemixed"): "wstrust",
-}
+WRONG_PASSWORD = Answer(500, SOAP_FAULT.encode(), SOAP)
+ROUTES = (  # The method, the path, and the step of each request that the AD FS answers.
+    ("GET", "/adfs/services/trust/mex", "mex"),
+    ("POST", "/adfs/services/trust/(13|2005)/usernamemixed", "wstrust"),
+)
 
 
 class Adfs:
@@ -87,12 +80,12 @@ class Adfs:
 
     def step_of(self, request):
         """Return the step that the request belongs to, or None."""
-        return ROUTES.get((request.method, request.path.lower()))
+        return find_step(ROUTES, request)
 
     def not_implemented(self, request):
         """Return the answer to a request with a path or method that isn't implemented."""
         text = "The local tenant doesn't implement {} https://{}{}. It implements: {}.\n"
-        routes = ", ".join("{} {}".format(method, path) for method, path in ROUTES)
+        routes = ", ".join("{} {}".format(method, path) for method, path, _ in ROUTES)
         text = text.format(request.method, request.host, request.path, routes)
         return Answer(501, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
@@ -106,8 +99,8 @@ class Adfs:
         username = _read_element("Username", xml)
         password = _read_element("Password", xml)
         right_username = username.lower() == self.directory.username.lower()
-        if not right_username or password != self.directory.password:
-            return Answer(500, SOAP_FAULT.encode(), SOAP)
+        if not right_username or not self.directory.accepts(password):
+            return WRONG_PASSWORD
         secret = "assertion-" + uuid.uuid4().hex
         assertion = ASSERTION.format(secret)
         self.directory.assertions.add(assertion)

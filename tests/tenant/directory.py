@@ -1,11 +1,13 @@
 """The directory of the tenant: its users and its app. The services share it.
 
 It also makes the tokens. A token contains everything that a service needs to know about it, so a
-saved sign-in works in the next local tenant too.
+saved sign-in works in the next local tenant too. A token that wasn't made for the same app and user
+isn't accepted.
 """
 
 import base64
 import datetime
+import hmac
 import json
 import time
 import uuid
@@ -17,6 +19,11 @@ CLOUDS = {  # Each cloud's sign-in host and Microsoft Graph host.
     "login.microsoftonline.com": "graph.microsoft.com",
     "login.microsoftonline.us": "graph.microsoft.us",
     "login.partner.microsoftonline.cn": "microsoftgraph.chinacloudapi.cn",
+}
+PLACEHOLDERS = {  # They're repeated here because users might edit parameters.json.
+    "client_id": "your_client_id",
+    "username": "your_username@your_tenant.com",
+    "password": "your_password",
 }
 GUEST_DOMAIN = "partner.example"
 # Given name, family name, job title, department, and usage location.
@@ -34,8 +41,8 @@ GUEST = 4  # The index in PEOPLE of a person from another organization: Maria.
 class Directory:
     """The directory of the tenant that a parameters file describes.
 
-    It knows one app and one password, which belongs to the first user. "secrets" contains
-    everything that a program must never print.
+    It knows one app and one password, which belongs to the first user. If "password" is None, any
+    password is right. "secrets" contains everything that a program must never print.
     """
 
     def __init__(self, config):
@@ -59,13 +66,19 @@ class Directory:
         if tenant:
             self.tenants.add(tenant)
         self.user_count = len(PEOPLE)
-        self.secrets = {self.password}
+        self.secrets = {self.password} - {None}
         self.assertions = set()  # The SAML assertions that the AD FS has issued.
         self._last_time = 0
 
     def has_tenant(self, name):
         """Return whether the name refers to this tenant. Names aren't case-sensitive."""
         return name.lower() in {tenant.lower() for tenant in self.tenants}
+
+    def accepts(self, password):
+        """Return whether the password is right. Even if any is right, the placeholder is not."""
+        if self.password is None:
+            return password not in ("", PLACEHOLDERS["password"])
+        return password == self.password
 
     def person(self, number):
         """Return all properties of a user as a dict. User 0 is the one who signs in."""
@@ -115,9 +128,23 @@ class Directory:
         """Return a new token of the kind ("at" or "rt") with the claims and the time of issue."""
         claims["iat"] = self.now()
         claims["jti"] = uuid.uuid4().hex
-        token = "{}-{}".format(kind, b64(claims))
+        contents = "{}-{}".format(kind, b64(claims))
+        token = contents + "." + self._sign(contents)
         self.secrets.add(token)
         return token
+
+    def read(self, kind, token):
+        """Return the claims of a token that issue() made, or None if it isn't one of this kind."""
+        contents, _, signature = token.rpartition(".")
+        actual_kind, _, claims = contents.partition("-")
+        if actual_kind != kind or signature != self._sign(contents):
+            return None
+        return json.loads(unb64(claims))
+
+    def _sign(self, text):
+        """Return a signature that depends on the text, the app, and the user."""
+        key = "{} {}".format(self.client_id, self.username.lower())
+        return hmac.new(key.encode(), text.encode(), "sha256").hexdigest()
 
 
 def b64(data):
@@ -130,14 +157,3 @@ def b64(data):
 def unb64(text):
     """Decode base64url without padding, and return the bytes. Raises ValueError if it's invalid."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def read_token(kind, token):
-    """Return the claims of a token that issue() made, or None if it isn't one of this kind."""
-    actual_kind, _, claims = token.partition("-")
-    if actual_kind != kind:
-        return None
-    try:
-        return json.loads(unb64(claims))
-    except ValueError:
-        return None

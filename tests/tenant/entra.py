@@ -9,8 +9,22 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from .directory import ADFS, CLOUDS, TENANT_ID, b64, read_token, unb64
-from .messages import json_answer
+from .directory import ADFS, CLOUDS, TENANT_ID, b64, unb64
+from .messages import find_step, json_answer
+from .refusals import (
+    ANY_USER,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+    NEW_DEVICE_CODE,
+    PASSWORD,
+    REASONS,
+    REFRESH_TOKEN,
+    REFRESH_WITHOUT_MFA,
+    SAML,
+    TENANT,
+    Reason,
+    Refusal,
+)
 
 ALIASES = {  # The other names of each cloud's sign-in host.
     "login.microsoftonline.com": ["login.windows.net", "login.microsoft.com", "sts.windows.net"],
@@ -40,28 +54,17 @@ PERMISSIONS_WITHOUT_CONSENT = """
 GRAPH_ID = "00000003-0000-0000-c000-000000000000"
 OTHER_RESOURCES = ("management.azure.com", "vault.azure.net", "outlook.office.com")
 
-DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-SAML = "urn:ietf:params:oauth:grant-type:saml1_1-bearer"
-CLIENT_CREDENTIALS = "client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 DEVICE_CODE_INTERVAL = 1  # Seconds between polls. Entra asks for 5, which is slow in tests.
 DEVICE_CODE_PAGE = "https://www.microsoft.com/link"
 
-ROUTES = (  # The path, the method, and the step of each request that Entra answers.
-    (r"/[^/]+/v2\.0/\.well-known/openid-configuration", "GET", "discovery"),
-    (r"/common/discovery/instance", "GET", "instance"),
-    (r"/common/userrealm/[^/]+", "GET", "realm"),
-    (r"/[^/]+/oauth2/v2\.0/token", "POST", "token"),
-    (r"/[^/]+/oauth2/v2\.0/devicecode", "POST", "devicecode"),
+ROUTES = (  # The method, the path, and the step of each request that Entra answers.
+    ("GET", r"/.*/v2\.0/\.well-known/openid-configuration", "discovery"),
+    ("GET", r"/common/discovery/instance", "instance"),
+    ("GET", r"/common/userrealm/[^/]+", "realm"),
+    ("POST", r"/[^/]+/oauth2/v2\.0/token", "token"),
+    ("POST", r"/[^/]+/oauth2/v2\.0/devicecode", "devicecode"),
 )
-
-
-class Refusal(Exception):
-    """Entra's reason for refusing a request. The arguments are those of Entra.error()."""
-
-    def __init__(self, code, text, error="invalid_grant", status=400, **more):
-        super().__init__(text)
-        self.arguments = dict(more, code=code, text=text, error=error, status=status)
 
 
 class Entra:
@@ -74,20 +77,38 @@ class Entra:
             # MSAL 1.35 and earlier always send instance discovery requests to this host.
             self.hosts.append(WORLDWIDE)
         self.realm = "Managed"  # "Managed", "Federated", or "Unknown"
-        self.ws_trust = "13"  # "13", or "2005" for an AD FS without a MEX document
+        # "13", "2005" for an AD FS without a MEX document, or "" for a service without WS-Trust
+        self.ws_trust = "13"
         self.token_lifetime = 3600  # The lifetime of an access token, in seconds.
         self.audience = directory.graph  # The host that accepts the tokens for Graph.
         self.sends_id_token = True
-        self._refusals = {}  # The arguments of error() for each grant type.
+        self._refusals = {}  # The Reason for each grant type that's refused.
         self._refresh_tokens_revoked_at = 0
         self._device_codes = {}  # For each device code, its scope and the number of polls.
 
-    def refuse(self, code, text, error="invalid_grant", status=400, grant="", **more):
-        """From now on, use this AADSTS code to refuse correct token requests.
+    def refuse(self, code, text, error="invalid_grant", grant=ANY_USER):
+        """From now on, use this AADSTS code to refuse correct token requests of the grant type."""
+        self.refuse_for(Reason(code, text, error, grants=(grant,)))
 
-        Without a grant type, this applies to every grant type that signs a user in.
+    def refuse_for(self, reason):
+        """From now on, use this Reason to refuse correct requests of its grant types."""
+        for grant in reason.grants:
+            self._refusals[grant] = reason
+
+    def reason(self, code, **values):
+        """Return the Reason with this AADSTS code. The values complete its text.
+
+        Without a value, the text contains the directory's own client ID, username, or tenant.
         """
-        self._refusals[grant] = dict(more, code=code, text=text, error=error, status=status)
+        defaults = {
+            "client_id": self.directory.client_id,
+            "username": self.directory.username,
+            "tenant": self.directory.domain,
+            "resource": GRAPH_ID,
+            "scope": "User.ReadBasic.All",
+        }
+        reason = REASONS[code]
+        return reason._replace(text=reason.text.format(**dict(defaults, **values)))
 
     def revoke_refresh_tokens(self):
         """Revoke all refresh tokens that exist, as a password change does."""
@@ -95,33 +116,29 @@ class Entra:
 
     def step_of(self, request):
         """Return the step that the request belongs to, or None."""
-        for path, method, step in ROUTES:
-            if re.fullmatch(path, request.path, re.IGNORECASE) and request.method == method:
-                return step
-        return None
+        return find_step(ROUTES, request)
 
-    def error(self, request, code, text, error="invalid_grant", status=400, **more):
-        """Return an error in Entra's format. If the code is None, the text has no AADSTS code."""
+    def error(self, request, reason):
+        """Return an error in Entra's format for this Reason."""
         trace_id = str(uuid.uuid4())
         timestamp = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
         correlation_id = request.headers.get("client-request-id", str(uuid.uuid4()))
-        description = text
-        if code is not None:
-            description = "AADSTS{}: {} Trace ID: {} Correlation ID: {} Timestamp: {}".format(
-                code, text, trace_id, correlation_id, timestamp
-            )
         body = {
-            "error": error,
-            "error_description": description,
-            "error_codes": [] if code is None else [code],
+            "error": reason.error,
+            "error_description": reason.text,
             "timestamp": timestamp,
             "trace_id": trace_id,
             "correlation_id": correlation_id,
         }
-        if code is not None:
-            body["error_uri"] = "https://{}/error?code={}".format(self.directory.login, code)
-        body.update(more)
-        return json_answer(body, status)
+        if reason.code is not None:
+            text = "AADSTS{}: {} Trace ID: {} Correlation ID: {} Timestamp: {}"
+            text = text.format(reason.code, reason.text, trace_id, correlation_id, timestamp)
+            body["error_description"] = text
+            body["error_codes"] = [reason.code]
+            body["error_uri"] = "https://{}/error?code={}".format(self.directory.login, reason.code)
+        if reason.suberror:
+            body["suberror"] = reason.suberror
+        return json_answer(body, reason.status)
 
     def not_implemented(self, request):
         """Return the answer to a request with a path or method that isn't implemented."""
@@ -129,16 +146,17 @@ class Entra:
         text += " discovery and user realms, and POST for /TENANT/oauth2/v2.0/token and"
         text += " /TENANT/oauth2/v2.0/devicecode."
         text = text.format(request.method, request.host, request.path)
-        return self.error(request, None, text, "not_implemented", 501)
+        return self.error(request, Reason(None, text, error="not_implemented", status=501))
 
     # Discovery
 
     def on_discovery(self, request):
         """Return the endpoints of the tenant."""
         try:
-            tenant = self._check_tenant(request, "invalid_tenant")
+            self._check_authority_path(request)
+            tenant = self._check_tenant(request)
         except Refusal as refusal:
-            return self.error(request, **refusal.arguments)
+            return self.error(request, refusal.reason._replace(error="invalid_tenant"))
         base = "https://{}/{}".format(request.host, tenant)
         issuer_tenant = "{tenantid}"
         if tenant.lower() not in ("organizations", "common"):
@@ -172,8 +190,7 @@ class Entra:
         except ValueError:
             host = None
         if host not in known_hosts:
-            text = "Unknown or invalid instance."
-            return self.error(request, 50049, text, "invalid_instance")
+            return self.error(request, self.reason(50049))
         endpoint = "https://{}/common/v2.0/.well-known/openid-configuration".format(host)
         return json_answer(
             {"tenant_discovery_endpoint": endpoint, "api-version": "1.1", "metadata": metadata}
@@ -191,7 +208,9 @@ class Entra:
         }
         if username.rpartition("@")[2].lower() != self.directory.domain.lower():
             return json_answer({"ver": "1.0", "account_type": "Unknown"})
-        if self.realm == "Federated":
+        if self.realm == "Federated" and not self.ws_trust:
+            realm["federation_protocol"] = "SAMLP"
+        elif self.realm == "Federated":
             trust = "https://{}/adfs/services/trust/".format(ADFS)
             realm["federation_protocol"] = "WSTrust"
             realm["federation_active_auth_url"] = trust + "2005/usernamemixed"
@@ -208,8 +227,9 @@ class Entra:
             self._check_tenant(request)
             self._check_client_id(request.form)
             self._read_scope(scope)
+            self._raise_refusal(NEW_DEVICE_CODE)
         except Refusal as refusal:
-            return self.error(request, **refusal.arguments)
+            return self.error(request, refusal.reason)
         device_code = "device-code-" + uuid.uuid4().hex
         user_code = uuid.uuid4().hex[:9].upper()
         self.directory.secrets.add(device_code)
@@ -232,16 +252,16 @@ class Entra:
         try:
             return json_answer(self._issue_tokens(request))
         except Refusal as refusal:
-            return self.error(request, **refusal.arguments)
+            return self.error(request, refusal.reason)
 
     def _issue_tokens(self, request):
         """Return the token response as a dict. Raises Refusal if Entra refuses the request."""
         form = request.form
         self._check_tenant(request)
-        grant = _required(form, "grant_type")
+        grant = self._required(form, "grant_type")
         user_checks = {
-            "password": self._check_password,
-            "refresh_token": self._check_refresh_token,
+            PASSWORD: self._check_password,
+            REFRESH_TOKEN: self._check_refresh_token,
             SAML: self._check_assertion,
             DEVICE_CODE: self._check_device_code,
         }
@@ -265,74 +285,73 @@ class Entra:
         scope = self._requested_scope(form)
         resource, permissions = self._read_scope(scope)
         user_checks[grant](request)
+        with_mfa = grant == DEVICE_CODE
+        if grant == REFRESH_TOKEN:
+            with_mfa = self._read_refresh_token(form)["with_mfa"]
+        if grant == REFRESH_TOKEN and not with_mfa:
+            self._raise_refusal(REFRESH_WITHOUT_MFA)
+        self._raise_refusal(grant, ANY_USER)
         self._check_consent(resource, permissions)
-        self._raise_refusal(grant, "")
-        return self._user_tokens(form, scope)
+        return self._user_tokens(form, scope, with_mfa)
 
     def _raise_refusal(self, *grants):
-        """Raise the Refusal that refuse() has set for one of the grant types, if any."""
+        """Raise Refusal if refuse() or refuse_for() has set a Reason for one of the grant types."""
         for grant in grants:
             if grant in self._refusals:
-                raise Refusal(**self._refusals[grant])
+                raise Refusal(self._refusals[grant])
 
-    def _check_tenant(self, request, error="invalid_request"):
+    def _check_authority_path(self, request):
+        """Raise Refusal if the path starts with more than a tenant: MSAL adds the rest."""
+        path = request.path[: -len("/v2.0/.well-known/openid-configuration")]
+        if path.count("/") != 1:
+            text = "The authority 'https://{0}{1}' is wrong. It must end with the tenant, for"
+            text += " example 'https://{0}/organizations', without a '/' or '/v2.0' after it."
+            raise Refusal(Reason(None, text.format(request.host, path), status=404))
+
+    def _check_tenant(self, request):
         """Return the tenant in the request's path. Raises Refusal if there's no such tenant."""
         tenant = request.path.split("/")[1]
         this_cloud = [self.directory.login] + ALIASES[self.directory.login]
-        if request.host not in this_cloud or not self.directory.has_tenant(tenant):
-            text = "Tenant '{}' not found. Check to make sure you have the correct tenant ID and"
-            text += " are signing into the correct cloud."
-            raise Refusal(90002, text.format(tenant), error)
+        known = request.host in this_cloud and self.directory.has_tenant(tenant)
+        if not known or TENANT in self._refusals:
+            raise Refusal(self.reason(90002, tenant=tenant))
         return tenant
 
     def _check_client_id(self, form):
-        client_id = _required(form, "client_id")
+        client_id = self._required(form, "client_id")
         if client_id != self.directory.client_id:
-            text = "Application with identifier '{}' was not found in the directory '{}'."
-            text = text.format(client_id, self.directory.domain)
-            raise Refusal(700016, text, "unauthorized_client")
+            raise Refusal(self.reason(700016, client_id=client_id))
 
-    def _check_authority(self, request):
-        """Raise Refusal if the authority can't check passwords."""
+    def _check_common(self, request):
+        """Raise Refusal if the path's tenant can't check passwords."""
         if request.path.split("/")[1].lower() in ("common", "consumers"):
-            text = "The grant type is not supported over the /common or /consumers endpoints."
-            text += " Please use the /organizations or tenant-specific endpoint."
-            raise Refusal(9001023, text, "invalid_request")
-
-    def _check_username(self, username):
-        if username.lower() != self.directory.username.lower():
-            text = "The user account {} does not exist in the {} directory. To sign into this"
-            text += " application, the account must be added to the directory."
-            raise Refusal(50034, text.format(username, self.directory.domain))
+            raise Refusal(self.reason(9001023))
 
     def _check_password(self, request):
-        self._check_authority(request)
-        username = _required(request.form, "username")
-        password = _required(request.form, "password")
-        self._check_username(username)
-        if password != self.directory.password:
-            text = "Error validating credentials due to invalid username or password."
-            raise Refusal(50126, text)
+        self._check_common(request)
+        username = self._required(request.form, "username")
+        password = self._required(request.form, "password")
+        if username.lower() != self.directory.username.lower():
+            raise Refusal(self.reason(50034, username=username))
+        # With this flow, Entra doesn't accept a password that starts or ends with a space.
+        if password != password.strip() or not self.directory.accepts(password):
+            raise Refusal(self.reason(50126))
 
     def _check_refresh_token(self, request):
-        claims = _read_refresh_token(request.form)
-        self._check_username(claims["username"])
-        if claims["client_id"] != self.directory.client_id:
-            text = "The refresh token was issued to another application."
-            raise Refusal(70000, text, suberror="bad_token")
+        claims = self._read_refresh_token(request.form)
+        if request.path.split("/")[1].lower() == "consumers":
+            raise Refusal(self.reason(70000))  # Only personal accounts can use /consumers.
         if claims["iat"] <= self._refresh_tokens_revoked_at:
-            text = "The provided grant has expired due to it being revoked, a fresh auth token is"
-            text += " needed. The user might have changed or reset their password."
-            raise Refusal(50173, text, suberror="bad_token")
+            raise Refusal(self.reason(50173))
 
     def _check_assertion(self, request):
-        self._check_authority(request)
+        self._check_common(request)
         try:
-            assertion = unb64(_required(request.form, "assertion")).decode()
+            assertion = unb64(self._required(request.form, "assertion")).decode()
         except ValueError:
             assertion = None
         if assertion not in self.directory.assertions:
-            raise Refusal(50008, "The SAML token is invalid.")
+            raise Refusal(self.reason(50008))
 
     def _check_device_code(self, request):
         """Raise Refusal at the first poll. At the second one, the user has signed in."""
@@ -340,8 +359,7 @@ class Entra:
         sign_in = self._device_codes[device_code]
         sign_in["polls"] += 1
         if sign_in["polls"] == 1:
-            text = "OAuth 2.0 device flow error. Authorization is pending. Continue polling."
-            raise Refusal(70016, text, "authorization_pending")
+            raise Refusal(self.reason(70016))
         del self._device_codes[device_code]
 
     def _check_app(self, request):
@@ -349,30 +367,23 @@ class Entra:
         form = request.form
         tenant = request.path.split("/")[1]
         if tenant.lower() in ("organizations", "common", "consumers"):
-            text = "No tenant-identifying information found in either the request or implied by"
-            text += " any provided credentials."
-            raise Refusal(50059, text, "invalid_request")
+            raise Refusal(self.reason(50059))
         if not form.get("client_assertion"):
-            text = "The request body must contain the following parameter: 'client_assertion' or"
-            text += " 'client_secret'."
-            raise Refusal(7000218, text, "invalid_client", 401)
-        if _required(form, "client_assertion_type") != JWT_BEARER:
+            raise Refusal(self.reason(7000218))
+        if self._required(form, "client_assertion_type") != JWT_BEARER:
             text = "The local tenant implements only the client_assertion_type {}."
             raise _not_implemented(text.format(JWT_BEARER))
         endpoint = "https://{}{}".format(request.host, request.path)
         self._check_client_assertion(form["client_assertion"], endpoint)
-        scope = _required(form, "scope")
+        scope = self._required(form, "scope")
         if scope.lower() != "https://{}/.default".format(self.directory.graph):
-            text = "The provided value for scope {} is not valid. Client credential flows must"
-            text += " have a scope value with /.default suffixed to the resource identifier"
-            text += " (application ID URI)."
-            raise Refusal(1002012, text.format(scope), "invalid_scope")
+            raise Refusal(self.reason(1002012, scope=scope))
 
     def _check_client_assertion(self, assertion, endpoint):
         """Raise Refusal unless the JWT is for the endpoint and is signed with the app's key."""
         if self.directory.certificate is None:
-            text = "The app has no certificate. Pass --certificate FILE to local_tenant.py."
-            raise _invalid_client(700027, text)
+            problem = "The app has no certificate. Pass --certificate FILE to local_tenant.py"
+            raise Refusal(self.reason(700027, problem=problem))
         certificate = x509.load_pem_x509_certificate(self.directory.certificate)
         thumbprints = {
             "x5t": b64(certificate.fingerprint(hashes.SHA1())),
@@ -380,35 +391,25 @@ class Entra:
         }
         try:
             header = jwt.get_unverified_header(assertion)
-        except jwt.PyJWTError:
-            text = "Client assertion is not a valid JWT."
-            raise _invalid_client(50027, text) from None
+        except jwt.PyJWTError as error:
+            raise Refusal(self.reason(50027, problem=error)) from None
         sent_names = [name for name in thumbprints if name in header]
         matching = [n for n in sent_names if str(header[n]).rstrip("=") == thumbprints[n]]
         if not sent_names or matching != sent_names:
-            text = "The certificate with identifier used to sign the client assertion is not"
-            text += " registered on application. [Reason - The key was not found.]"
-            raise _invalid_client(700027, text)
+            raise Refusal(self.reason(700027, problem="The key was not found"))
         try:
-            claims = jwt.decode(
+            jwt.decode(
                 assertion,
                 certificate.public_key(),
                 algorithms=["PS256", "RS256"],
                 audience=endpoint,
-                options={"require": ["exp", "aud", "iss", "sub"]},
+                issuer=self.directory.client_id,
+                options={"require": ["exp", "aud", "iss"]},
             )
-        except jwt.InvalidAudienceError:
-            text = "Client assertion audience claim does not match Realm issuer."
-            raise _invalid_client(700023, text) from None
-        except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError):
-            text = "Client assertion is not within its valid time range."
-            raise _invalid_client(700024, text) from None
+        except jwt.InvalidSignatureError as error:
+            raise Refusal(self.reason(700027, problem=error)) from None
         except jwt.PyJWTError as error:
-            text = "Client assertion failed signature validation. [Reason - {}.]".format(error)
-            raise _invalid_client(700027, text) from None
-        if [claims["iss"], claims["sub"]] != [self.directory.client_id] * 2:
-            text = "Client assertion application identifier doesn't match 'client_id' parameter."
-            raise _invalid_client(700021, text)
+            raise Refusal(self.reason(50027, problem=error)) from None
 
     # Scopes
 
@@ -418,14 +419,27 @@ class Entra:
         Raises Refusal if the scope, the device code, or the refresh token is missing or invalid.
         """
         if form["grant_type"] == DEVICE_CODE:
-            sign_in = self._device_codes.get(_required(form, "device_code"))
+            sign_in = self._device_codes.get(self._required(form, "device_code"))
             if sign_in is None:
-                text = "The provided device code is invalid, or it was already used."
-                raise Refusal(70000, text, "bad_verification_code")
+                reason = self.reason(70000)
+                raise Refusal(reason._replace(error="bad_verification_code", suberror=""))
             return sign_in["scope"]
-        if form["grant_type"] == "refresh_token" and not form.get("scope"):
-            return _read_refresh_token(form)["scope"]
-        return _required(form, "scope")
+        if form["grant_type"] == REFRESH_TOKEN and not form.get("scope"):
+            return self._read_refresh_token(form)["scope"]
+        return self._required(form, "scope")
+
+    def _read_refresh_token(self, form):
+        """Return the claims of the refresh token in the form. Raises Refusal if it's invalid."""
+        claims = self.directory.read("rt", self._required(form, "refresh_token"))
+        if not claims:
+            raise Refusal(self.reason(70000))
+        return claims
+
+    def _required(self, form, name):
+        """Return a field of the form. Raises Refusal if it's missing or empty."""
+        if not form.get(name):
+            raise Refusal(self.reason(900144, name=name))
+        return form[name]
 
     def _read_scope(self, scope):
         """Return the host of the resource and the permissions that the scope asks for.
@@ -434,24 +448,19 @@ class Entra:
         """
         names = [name for name in scope.split() if name.lower() not in OIDC_SCOPES]
         if not names:
-            raise _not_implemented(
-                "The local tenant doesn't implement a scope without permissions."
-            )
+            text = "The local tenant doesn't implement a scope without permissions."
+            raise _not_implemented(text)
         resources = set()
         permissions = []
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9._:/-]+", name):
-                text = "The provided value for the input parameter 'scope' is not valid. The scope"
-                text += " '{}' is not valid."
-                raise Refusal(70011, text.format(name), "invalid_scope")
+                raise Refusal(self.reason(70011, scope=name))
             resource, _, permission = name.rpartition("/")
             resource = self._resource_host(resource)
             resources.add(resource)
             permissions += self._permissions(resource, permission)
         if len(resources) > 1:
-            text = "Provided value for the input parameter scope is not valid because it contains"
-            text += " more than one resource. Scope {} is not valid."
-            raise Refusal(28000, text.format(scope), "invalid_scope")
+            raise Refusal(self.reason(28000, scope=scope))
         return resources.pop(), permissions
 
     def _resource_host(self, resource):
@@ -460,9 +469,7 @@ class Entra:
         if resource.lower() in ("", GRAPH_ID) or host == self.directory.graph:
             return self.directory.graph
         if host not in OTHER_RESOURCES:
-            text = "The resource principal named {} was not found in the tenant named {}."
-            text = text.format(resource, self.directory.domain)
-            raise Refusal(500011, text, "invalid_resource")
+            raise Refusal(self.reason(500011, resource=resource))
         return host
 
     def _permissions(self, resource, name):
@@ -479,23 +486,17 @@ class Entra:
         for permission in known:
             if permission.lower() == name.lower():
                 return [permission]
-        text = "The application '{}' asked for scope '{}' that doesn't exist on the resource '{}'."
-        text += " Contact the app vendor."
-        text = text.format(self.directory.client_id, name, resource_id)
-        raise Refusal(650053, text, "invalid_client")
+        raise Refusal(self.reason(650053, scope=name, resource=resource_id))
 
     def _check_consent(self, resource, permissions):
         if resource != self.directory.graph:
             return
         if not set(permissions) <= set(PERMISSIONS):
-            text = "The user or administrator has not consented to use the application with ID"
-            text += " '{}'. Send an interactive authorization request for this user and resource."
-            text = text.format(self.directory.client_id)
-            raise Refusal(65001, text, suberror="consent_required")
+            raise Refusal(self.reason(65001))
 
     # Token responses
 
-    def _user_tokens(self, form, scope):
+    def _user_tokens(self, form, scope, with_mfa):
         """Return a token response for the user who signs in."""
         resource, permissions = self._read_scope(scope)
         oidc_scopes = scope.lower().split()
@@ -515,12 +516,7 @@ class Entra:
             "access_token": access_token,
         }
         if "offline_access" in oidc_scopes:
-            response["refresh_token"] = self.directory.issue(
-                "rt",
-                username=self.directory.username.lower(),
-                client_id=self.directory.client_id,
-                scope=scope,
-            )
+            response["refresh_token"] = self.directory.issue("rt", scope=scope, with_mfa=with_mfa)
         if self.sends_id_token and "openid" in oidc_scopes:
             response["id_token"] = self._id_token()
         if self.sends_id_token and form.get("client_info") == "1":
@@ -561,27 +557,6 @@ class Entra:
         return id_token
 
 
-def _required(form, name):
-    """Return a field of the form. Raises Refusal if it's missing or empty."""
-    if not form.get(name):
-        text = "The request body must contain the following parameter: '{}'.".format(name)
-        raise Refusal(900144, text, "invalid_request")
-    return form[name]
-
-
-def _read_refresh_token(form):
-    """Return the claims of the refresh token in the form. Raises Refusal if it's invalid."""
-    claims = read_token("rt", _required(form, "refresh_token"))
-    if not claims:
-        text = "Provided grant is invalid or malformed."
-        raise Refusal(70000, text, suberror="bad_token")
-    return claims
-
-
 def _not_implemented(text):
     # MSAL hides the text of every answer with a status of 500 or higher, so the status isn't 501.
-    return Refusal(None, text, "not_implemented")
-
-
-def _invalid_client(code, text):
-    return Refusal(code, text, "invalid_client", 401)
+    return Refusal(Reason(None, text, error="not_implemented"))

@@ -5,36 +5,20 @@ import time
 import uuid
 from urllib.parse import quote, urlencode
 
-from .directory import read_token
 from .messages import json_answer
 
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 999
 USERS_OPTIONS = ("$top", "$skiptoken", "$select", "$filter")
 BASIC_PROPERTIES = ("displayName", "givenName", "id", "mail", "surname", "userPrincipalName")
-DEFAULT_PROPERTIES = (
-    "businessPhones",
-    "displayName",
-    "givenName",
-    "jobTitle",
-    "mail",
-    "mobilePhone",
-    "officeLocation",
-    "preferredLanguage",
-    "surname",
-    "userPrincipalName",
-    "id",
-)
-SELECT_PROPERTIES = (  # Graph sends these properties only if $select asks for them.
-    "department",
-    "accountEnabled",
-    "userType",
-    "createdDateTime",
-    "onPremisesSamAccountName",
-    "usageLocation",
-    "employeeId",
-    "companyName",
-)
+DEFAULT_PROPERTIES = """
+    businessPhones displayName givenName jobTitle mail mobilePhone officeLocation preferredLanguage
+    surname userPrincipalName id
+""".split()
+SELECT_PROPERTIES = """
+    department accountEnabled userType createdDateTime onPremisesSamAccountName usageLocation
+    employeeId companyName
+""".split()  # Graph sends these properties only if $select asks for them.
 # Properties that exist in Graph but aren't implemented here. Graph doesn't have any others.
 OTHER_PROPERTIES = """
     aboutMe activities ageGroup agreementAcceptances appRoleAssignments assignedLicenses
@@ -52,10 +36,27 @@ OTHER_PROPERTIES = """
     ownedDevices ownedObjects passwordPolicies passwordProfile pastProjects people photo photos
     planner postalCode preferredDataLocation preferredName presence print provisionedPlans
     proxyAddresses registeredDevices responsibilities schools securityIdentifier
-    serviceProvisioningErrors settings showInAddressList signInActivity
+    serviceProvisioningErrors settings showInAddressList
     signInSessionsValidFromDateTime skills sponsors state streetAddress teamwork todo
     transitiveMemberOf
 """.split()
+# The first segments of Graph's paths after /v1.0/. Graph doesn't have any others.
+SEGMENTS = """
+    admin agreementAcceptances agreements appCatalogs applicationTemplates applications auditLogs
+    authenticationMethodConfigurations authenticationMethodsPolicy branding
+    certificateBasedAuthConfiguration chats communications compliance connections contacts
+    contracts copilot dataPolicyOperations deviceAppManagement deviceManagement devices directory
+    directoryObjects directoryRoleTemplates directoryRoles domainDnsRecords domains drive drives
+    education employeeExperience external filterOperators functions groupLifecyclePolicies
+    groupSettingTemplates groupSettings groups identity identityGovernance identityProtection
+    identityProviders informationProtection invitations localizations me oauth2PermissionGrants
+    organization permissionGrants places planner policies print privacy reports roleManagement
+    schemaExtensions scopedRoleMemberships search security servicePrincipals shares sites solutions
+    storage subscribedSkus subscriptions teams teamsTemplates teamwork tenantRelationships users
+    $batch $entity $metadata
+""".split()
+# What needs the header "ConsistencyLevel: eventual" in $filter.
+ADVANCED_OPERATORS = r"\bendsWith(?=\()|\bne\b|\bnot\b|/\$count"
 FILTER_CLAUSES = (
     ("userType", r"userType +eq +'(Guest|Member)'"),
     ("accountEnabled", r"accountEnabled +eq +(true|false)"),
@@ -80,7 +81,8 @@ class Graph:
         self.hosts = [directory.graph]
         self.requests_per_token = None  # After this many requests, a token gets a 401.
         self._requests_by_token = {}
-        # For each path that's implemented, the method that answers a GET request.
+        # For each path that's implemented, the method that answers a GET request. It gets the
+        # Request and the claims of the access token.
         self.paths = {"/v1.0/users": self._users, "/v1.0/me": self._me}
         self._access_tokens_revoked_at = 0
 
@@ -110,10 +112,11 @@ class Graph:
         try:
             claims = self._check_token(request)
             path = request.path.lower().rstrip("/")
-            if request.method != "GET" or path not in self.paths:
-                implemented = " and ".join("GET " + path for path in self.paths)
-                raise _not_implemented("{} {}".format(request.method, request.path), implemented)
-            return json_answer(self.paths[path](request.query, claims))
+            if request.method == "GET" and path in self.paths:
+                return json_answer(self.paths[path](request, claims))
+            _check_path(request.path)
+            implemented = " and ".join("GET " + path for path in self.paths)
+            raise _not_implemented("{} {}".format(request.method, request.path), implemented)
         except GraphError as error:
             return self.error(error.status, error.code, error.message)
 
@@ -147,7 +150,7 @@ class Graph:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _invalid_token("Access token is empty.")
-        claims = read_token("at", token)
+        claims = self.directory.read("at", token)
         if not claims:
             raise _invalid_token("CompactToken parsing failed with error code: 80049217")
         if claims["aud"] != self.directory.graph:
@@ -163,24 +166,26 @@ class Graph:
             raise _invalid_token("Lifetime validation failed, the token is expired.")
         return claims
 
-    def _me(self, query, claims):
+    def _me(self, request, claims):
         """Return the signed-in user. Raises GraphError if the request is refused."""
         if "roles" in claims:
             message = "/me request is only valid with delegated authentication flow."
             raise GraphError(400, "BadRequest", message)
-        options = _read_options(query, ("$select",))
+        options = _read_options(request.query, ("$select",))
         selected = _read_select(options.get("$select"))
         all_properties = bool({"User.Read", "User.Read.All"} & set(claims["scp"]))
         answer = {"@odata.context": self._context(options) + "/$entity"}
         answer.update(self._user(0, selected, all_properties))
         return answer
 
-    def _users(self, query, claims):
+    def _users(self, request, claims):
         """Return a page of users. Raises GraphError if the request is refused."""
+        if request.headers.get("ConsistencyLevel", "").lower() != "eventual":
+            _check_consistency(request.query)
         permissions = set(claims.get("scp", [])) | set(claims.get("roles", []))
         all_properties = "User.Read.All" in permissions
-        page = self.page(query, all_properties)
-        filters = "$filter" in _read_options(query, USERS_OPTIONS)
+        page = self.page(request.query, all_properties)
+        filters = "$filter" in _read_options(request.query, USERS_OPTIONS)
         may_read = all_properties or ("User.ReadBasic.All" in permissions and not filters)
         if not may_read:
             message = "Insufficient privileges to complete the operation."
@@ -211,6 +216,37 @@ class Graph:
                 value = [] if name == "businessPhones" else None
             user[name] = value
         return user
+
+
+def _check_path(path):
+    """Raise GraphError if Graph doesn't have the path."""
+    version, _, rest = path.lower().strip("/").partition("/")
+    if version not in ("v1.0", "beta"):
+        raise GraphError(400, "BadRequest", "Invalid version.")
+    segment = path.strip("/").partition("/")[2].partition("/")[0]
+    name = segment.partition("(")[0].lower()  # Without the key, as in users('id').
+    if version == "v1.0" and name and name not in [known.lower() for known in SEGMENTS]:
+        message = "Resource not found for the segment '{}'.".format(segment)
+        raise GraphError(400, "BadRequest", message)
+
+
+def _check_consistency(query):
+    """Raise GraphError if the query needs the header "ConsistencyLevel: eventual"."""
+    options = {name.lower(): value for name, value in query.items()}
+    message = ""
+    if "$search" in options:
+        message = "Request with $search query parameter only works through MSGraph with a special"
+        message += " request header: 'ConsistencyLevel: eventual'"
+    without_strings = re.sub("'[^']*'", "''", options.get("$filter", ""))
+    operator = re.search(ADVANCED_OPERATORS, without_strings, re.IGNORECASE)
+    if operator:
+        message = "Operator '{}' is not supported because the 'ConsistencyLevel:eventual' header is"
+        message += (
+            " missing. Refer to https://aka.ms/graph-docs/advanced-queries for more information"
+        )
+        message = message.format(operator.group())
+    if message:
+        raise GraphError(400, "Request_UnsupportedQuery", message)
 
 
 def _read_options(query, implemented):
@@ -258,6 +294,10 @@ def _read_select(select):
         name = name.strip()
         if name.lower() in implemented:
             selected.append(implemented[name.lower()])
+        elif name.lower() == "signinactivity":
+            message = "Neither tenant is B2C or tenant doesn't have premium license"
+            code = "Authentication_RequestFromNonPremiumTenantOrB2CTenant"
+            raise GraphError(403, code, message)
         elif name == "*" or name.lower() in not_implemented:
             raise _not_implemented("the property " + name, ", ".join(implemented.values()))
         else:

@@ -1,6 +1,7 @@
 """The requests that the services get, and the answers that they give."""
 
 import json
+import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,9 @@ class Request(NamedTuple):
 
     @property
     def form(self):
-        """The fields of an HTML form in the body, as a dict."""
+        """The fields of an HTML form in the body, as a dict. If the body isn't a form: {}."""
+        if self.headers.get_content_type() != "application/x-www-form-urlencoded":
+            return {}
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
@@ -32,6 +35,17 @@ class Answer(NamedTuple):
 
 SILENCE = Answer(fault="silence")  # No answer at all. The connection stays open.
 HANG_UP = Answer(fault="hang up")  # The connection is closed without an answer.
+
+
+def find_step(routes, request):
+    """Return the step of the route that matches the request, or None.
+
+    A route is a method, a regular expression for the path, and a step.
+    """
+    for method, path, step in routes:
+        if request.method == method and re.fullmatch(path, request.path, re.IGNORECASE):
+            return step
+    return None
 
 
 def cut_off(answer):

@@ -1,196 +1,92 @@
 """The scenarios. Each one changes a tenant where everything works.
 
-To add a scenario, write a function here and decorate it with @scenario. If the sample still
-succeeds, use @scenario(succeeds=True). If the scenario shows only in a run from a saved sign-in,
-use @scenario(saved_sign_in=True). The function's name is the scenario's name, with "-" in place of
-"_". The first line of the docstring is what --list prints. Each scenario in which the sample fails
-needs a row in the README's troubleshooting tables.
+To add a scenario in which Entra refuses the sign-in, add a row to refusals.csv. For anything else,
+write a function here and decorate it with @scenario. The function's name is the scenario's name,
+with "-" in place of "_". The first line of the docstring is what --list prints. If the sample still
+succeeds, use @scenario(succeeds=True). Each scenario in which the sample fails needs a row in the
+README's troubleshooting tables.
 """
 
-from .entra import CLIENT_CREDENTIALS, DEVICE_CODE, SAML
+import functools
+
+import trustme
+
+from .adfs import WRONG_PASSWORD
 from .graph import PAGE_SIZE
 from .messages import Answer, cut_off, json_answer
+from .refusals import REASONS, REFUSES
 
-SCENARIOS = {}
+SCENARIOS = {}  # For each name, a function that changes a tenant.
 HTML = {"Content-Type": "text/html"}
 WEB_PAGE = Answer(200, b"<html><body>Sign in to the Wi-Fi</body></html>", HTML)
 FIVE_PAGES = 5 * PAGE_SIZE
-USER_GRANTS = ("password", "refresh_token", SAML, DEVICE_CODE)
+SHORT_LIFETIME = 60  # In seconds. MSAL renews a token with less than five minutes left.
 
 
-def scenario(change=None, *, succeeds=False, saved_sign_in=False):
-    """Register a function that changes a tenant.
+def register(name, change, summary, succeeds=False, saved_sign_in=False):
+    """Add a scenario, which is a function that changes a tenant.
 
     If saved_sign_in is True, local_tenant.py signs in once, and then runs the sample from the
     saved sign-in, without a password.
     """
+    change.summary = summary
+    change.succeeds = succeeds
+    change.saved_sign_in = saved_sign_in
+    SCENARIOS[name] = change
 
-    def register(change):
-        change.summary = change.__doc__.partition("\n")[0]
-        change.succeeds = succeeds
-        change.saved_sign_in = saved_sign_in
-        SCENARIOS[change.__name__.replace("_", "-")] = change
-        return change
 
+def scenario(change=None, *, succeeds=False):
+    """Register a function as a scenario with the function's name."""
     if change is None:
-        return register
-    return register(change)
+        return functools.partial(scenario, succeeds=succeeds)
+    summary = (change.__doc__ or "").partition("\n")[0]  # With -OO, there are no docstrings.
+    register(change.__name__.replace("_", "-"), change, summary, succeeds)
+    return change
 
 
 # Sign-in: refused
 
 
-@scenario
-def wrong_password(tenant):
-    """The password is wrong."""
-    tenant.directory.password = "another password"
+def register_refusal(reason):
+    """Register the scenario in which Entra refuses requests for this Reason."""
+    saved_sign_in = reason.grants == REFUSES["saved sign-in"]
+
+    def change(tenant):
+        tenant.entra.refuse_for(tenant.entra.reason(reason.code))
+        if saved_sign_in:
+            tenant.entra.token_lifetime = SHORT_LIFETIME
+
+    for name in (reason.scenario, "AADSTS{}".format(reason.code)):
+        if name:
+            register(name, change, reason.summary, saved_sign_in=saved_sign_in)
 
 
-@scenario
-def unknown_user(tenant):
-    """The tenant doesn't have the user."""
-    tenant.directory.username = "somebody_else@" + tenant.directory.domain
-
-
-@scenario
-def unknown_app(tenant):
-    """The tenant doesn't have the app."""
-    tenant.directory.client_id = "another_client_id"
-
-
-@scenario
-def not_public(tenant):
-    """The app doesn't allow public client flows."""
-    text = "The request body must contain the following parameter: 'client_assertion' or"
-    text += " 'client_secret'."
-    for grant in USER_GRANTS:
-        tenant.entra.refuse(7000218, text, "invalid_client", 401, grant=grant)
-
-
-@scenario
-def common_authority(tenant):
-    """The authority is /common, which doesn't check passwords."""
-    text = "The grant type is not supported over the /common or /consumers endpoints. Please use"
-    text += " the /organizations or tenant-specific endpoint."
-    tenant.entra.refuse(9001023, text, "invalid_request", grant="password")
-
-
-@scenario
-def unknown_tenant(tenant):
-    """The authority's tenant doesn't exist."""
-    tenant.directory.tenants.clear()
-
-
-@scenario
-def no_consent(tenant):
-    """Nobody has consented to the delegated permission."""
-    text = "The user or administrator has not consented to use the application with ID '{}'."
-    text = text.format(tenant.directory.client_id)
-    tenant.entra.refuse(65001, text, suberror="consent_required")
-
-
-@scenario
-def mfa_required(tenant):
-    """The account must use MFA. Device code sign-in works."""
-    text = "Due to a configuration change made by your administrator, or because you moved to a"
-    text += " new location, you must use multi-factor authentication to access '{}'."
-    text = text.format(tenant.directory.graph)
-    tenant.entra.refuse(50076, text, grant="password", suberror="basic_action")
-
-
-@scenario
-def external_mfa(tenant):
-    """The account must use MFA from an external provider."""
-    text = "External security challenge not satisfied. User will be redirected to another page or"
-    text += " authentication provider to satisfy additional authentication challenges."
-    tenant.entra.refuse(50158, text, suberror="basic_action")
-
-
-@scenario
-def conditional_access(tenant):
-    """A Conditional Access policy blocks the sign-in."""
-    text = "Access has been blocked by Conditional Access policies. The access policy does not"
-    text += " allow token issuance."
-    tenant.entra.refuse(53003, text, suberror="message_only")
-
-
-@scenario
-def security_defaults(tenant):
-    """Security defaults block the sign-in."""
-    text = "Access has been blocked by security defaults."
-    tenant.entra.refuse(530035, text, suberror="message_only")
-
-
-@scenario
-def not_assigned(tenant):
-    """The app requires assignment, and the user isn't assigned to it."""
-    text = "Your administrator has configured the application ('{}') to block users unless they"
-    text += " are specifically granted ('assigned') access to the application. The signed in user"
-    text += " '{}' is blocked because they are not a direct member of a group with access, nor"
-    text += " had access directly assigned by an administrator."
-    directory = tenant.directory
-    tenant.entra.refuse(50105, text.format(directory.client_id, directory.username))
-
-
-@scenario
-def other_tenant_account(tenant):
-    """The account belongs to another tenant."""
-    text = "User account '{}' from identity provider 'https://sts.windows.net/' does not exist in"
-    text += " tenant '{}' and cannot access the application '{}' in that tenant."
-    directory = tenant.directory
-    text = text.format(directory.username, directory.domain, directory.client_id)
-    tenant.entra.refuse(50020, text)
-
-
-@scenario
-def account_locked(tenant):
-    """Too many wrong passwords have locked the account."""
-    text = "The account is locked, you've tried to sign in too many times with an incorrect user"
-    text += " ID or password."
-    tenant.entra.refuse(50053, text)
-
-
-@scenario
-def account_disabled(tenant):
-    """The account is disabled."""
-    tenant.entra.refuse(50057, "The user account is disabled.")
-
-
-@scenario
-def password_expired(tenant):
-    """The password has expired."""
-    tenant.entra.refuse(50055, "The password is expired.", suberror="user_password_expired")
-
-
-@scenario
-def password_must_change(tenant):
-    """The user must change their password because the account is at risk."""
-    text = "User password is required to be changed due to conditional access or user risk."
-    tenant.entra.refuse(50142, text)
-
-
-@scenario(saved_sign_in=True)
-def sign_in_ended(tenant):
-    """Each sign-in works, but a policy ends it before the next run."""
-    text = "The refresh token has expired or is invalid due to sign-in frequency checks by"
-    text += " conditional access."
-    tenant.entra.refuse(70043, text, grant="refresh_token", suberror="bad_token")
-    tenant.entra.token_lifetime = 60  # MSAL renews a token with less than five minutes left.
-
-
-@scenario
-def token_loop(tenant):
-    """The program has asked for too many tokens in a row."""
-    text = "The server terminated an operation because it encountered a client request loop."
-    for grant in ("", CLIENT_CREDENTIALS):
-        tenant.entra.refuse(50196, text, grant=grant)
+for reason in REASONS.values():
+    if reason.grants:
+        register_refusal(reason)
 
 
 @scenario
 def federated_wrong_password(tenant):
     """The AD FS refuses the password."""
     tenant.entra.realm = "Federated"
-    tenant.directory.password = "another password"
+    tenant.replace("wstrust", WRONG_PASSWORD)
+
+
+@scenario
+def federation_without_ws_trust(tenant):
+    """The account signs in at a service that has SAML, but not WS-Trust."""
+    tenant.entra.realm = "Federated"
+    tenant.entra.ws_trust = ""
+
+
+@scenario
+def adfs_page(tenant):
+    """The AD FS answers every request with a web page."""
+    tenant.entra.realm = "Federated"
+    page = b'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>Sign in</body></html>'
+    tenant.replace("mex", Answer(200, page, HTML))
+    tenant.replace("wstrust", Answer(200, page, HTML))
 
 
 @scenario
@@ -241,6 +137,13 @@ def forbidden(tenant):
 
 
 @scenario
+def identity_not_found(tenant):
+    """The app isn't registered in the user's tenant, or it has no consent there."""
+    text = "The identity of the calling application could not be established."
+    tenant.replace("graph", tenant.graph.error(401, "Authorization_IdentityNotFound", text))
+
+
+@scenario
 def token_refused(tenant):
     """The access token is for another resource, so Graph refuses it."""
     tenant.entra.audience = "management.azure.com"
@@ -249,17 +152,29 @@ def token_refused(tenant):
 @scenario
 def expired_page_token(tenant):
     """The listing takes too long: the link to the third page of five has expired."""
-    tenant.directory.user_count = FIVE_PAGES
     text = "The specified page token value has expired and can no longer be included in your"
     text += " request."
     expired = tenant.graph.error(400, "Directory_ExpiredPageToken", text)
+    replace_page(tenant, 3, expired)
 
-    def answer(request):
-        if request.query.get("$skiptoken") == str(2 * PAGE_SIZE):
-            return expired
+
+@scenario
+def bad_page(tenant):
+    """The second page of five has no list of users."""
+    replace_page(tenant, 2, json_answer({"value": None}))
+
+
+def replace_page(tenant, number, answer):
+    """Give this answer in place of one of five pages. The number of the first page is 1."""
+    tenant.directory.user_count = FIVE_PAGES
+    skip_token = str((number - 1) * PAGE_SIZE)
+
+    def answer_page(request):
+        if request.query.get("$skiptoken") == skip_token:
+            return answer
         return tenant.graph.on_graph(request)
 
-    tenant.replace("graph", answer)
+    tenant.replace("graph", answer_page)
 
 
 @scenario
@@ -278,12 +193,24 @@ def graph_down(tenant):
 
 
 @scenario
+def error_in_200(tenant):
+    """Graph answers every request with an error, but the status is 200."""
+    tenant.replace("graph", tenant.graph.error(200, "UnknownError", "An error occurred."))
+
+
+@scenario
 def endless_pages(tenant):
     """The link to the next page repeats."""
     page = tenant.graph.page()
     link = "https://{}/v1.0/users?$skiptoken=again".format(tenant.directory.graph)
     page["@odata.nextLink"] = link
     tenant.replace("graph", json_answer(page))
+
+
+@scenario
+def not_json(tenant):
+    """Graph's response is a web page instead of JSON."""
+    tenant.replace("graph", WEB_PAGE)
 
 
 # Graph: unusual cases that work
@@ -300,7 +227,7 @@ def token_expires(tenant):
     """Each access token expires after one page. The tenant has 500 users."""
     tenant.directory.user_count = FIVE_PAGES
     tenant.graph.requests_per_token = 1
-    tenant.entra.token_lifetime = 60  # MSAL renews a token with less than five minutes left.
+    tenant.entra.token_lifetime = SHORT_LIFETIME
 
 
 @scenario(succeeds=True)
@@ -347,24 +274,49 @@ def graph_errors(tenant):
 
 
 @scenario
-def untrusted_certificate(tenant):
-    """A proxy presents certificates from an unknown certificate authority."""
-    tenant.trusted = False
-
-
-@scenario
-def not_json(tenant):
-    """Graph's response is a web page instead of JSON."""
-    tenant.replace("graph", WEB_PAGE)
-
-
-@scenario
 def no_network(tenant):
     """There's no network connection."""
-    tenant.reachable = False
+    tenant.proxy = "http://127.0.0.1:9"
+
+
+@scenario(succeeds=True)
+def boot(tenant):
+    """The computer has just started, and the network isn't up yet."""
+    tenant.server.hang_ups = 2
 
 
 @scenario
 def proxy_login(tenant):
     """The proxy asks for a username and a password."""
     tenant.server.refusal = (407, "Proxy Authentication Required")
+
+
+@scenario
+def invalid_proxy(tenant):
+    """The password in the proxy's URL has a "#" that isn't encoded."""
+    tenant.directory.secrets.add("S3cret")
+    tenant.proxy = "http://user:S3cret#x@127.0.0.1:{port}"
+
+
+@scenario
+def socks_proxy(tenant):
+    """The proxy is a SOCKS proxy, which needs another package."""
+    tenant.proxy = "socks5://127.0.0.1:9"
+
+
+@scenario
+def untrusted_certificate(tenant):
+    """A proxy presents certificates from an unknown certificate authority."""
+    tenant.ca_file = trustme.CA().cert_pem.bytes()
+
+
+@scenario
+def missing_ca_file(tenant):
+    """REQUESTS_CA_BUNDLE names a file that doesn't exist."""
+    tenant.ca_file = b""
+
+
+@scenario
+def unusable_ca_file(tenant):
+    """REQUESTS_CA_BUNDLE names a file that isn't in PEM format."""
+    tenant.ca_file = b"This isn't a certificate.\n"

@@ -30,14 +30,15 @@ class Server:
         self.refusal = None  # The status and the reason phrase that refuse every request, if any.
         self.silent_hosts = set()  # A CONNECT to these hosts never gets an answer.
         self.closing = threading.Event()
-        self.url = None  # Where the server listens.
+        self.hang_ups = 0  # This many CONNECTs get no answer, starting with the next one.
+        self.port = None  # The port that the server listens on.
         self._contexts = {}
         self._http_server = None
 
     def __enter__(self):
         self._http_server = _HttpServer(("127.0.0.1", 0), _Handler)
         self._http_server.owner = self
-        self.url = "http://127.0.0.1:{}".format(self._http_server.server_port)
+        self.port = self._http_server.server_port
         # With the default poll interval, each shutdown would take half a second.
         serve = self._http_server.serve_forever
         threading.Thread(target=serve, args=(0.01,), daemon=True).start()
@@ -83,6 +84,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             server.closing.wait()
             self.close_connection = True
             return
+        if server.hang_ups > 0:
+            server.hang_ups -= 1
+            self.close_connection = True
+            return
         if server.refusal:
             self._refuse(*server.refusal)
             return
@@ -107,7 +112,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self._refuse_host(self.path)
             return
-        length = int(self.headers.get("Content-Length", 0))
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal():
+            self.close_connection = True
+            self._send(_text_answer(400, "Content-Length isn't a number.\n"))
+            return
         path, _, query = self.path.partition("?")
         request = Request(
             method=self.command,
@@ -115,7 +124,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             path=path,
             query=dict(parse_qsl(query, keep_blank_values=True)),
             headers=self.headers,
-            body=self.rfile.read(length),
+            body=self.rfile.read(int(length)),
         )
         if "Transfer-Encoding" in self.headers:
             text = "The local tenant doesn't implement Transfer-Encoding in requests.\n"
@@ -134,7 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             traceback.print_exc()
             return _text_answer(500, "The local tenant has a bug: {!r}\n".format(error))
 
-    def _send(self, answer):
+    def _send(self, answer, phrase=None):
         """Send the answer, and break it in the way that its fault names."""
         if answer.fault == "silence":
             self.server.owner.closing.wait()
@@ -142,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         if answer.fault in ("silence", "hang up"):
             return
-        self.send_response(answer.status)
+        self.send_response(answer.status, phrase)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body)))
@@ -170,13 +179,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _refuse(self, status, phrase, text=""):
         """Refuse the connection. Some clients show only the reason phrase in the status line."""
         self.close_connection = True
-        self.send_response(status, phrase)
-        answer = _text_answer(status, "{}. {}\n".format(phrase, text))
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        self.wfile.write(answer.body)
+        self._send(_text_answer(status, "{}. {}\n".format(phrase, text)), phrase)
 
     def finish(self):
         """Close the connection."""
