@@ -5,10 +5,10 @@
 
     python username_password_sample.py parameters.json
 
-Warning: Microsoft recommends against this flow, resource owner password credentials (ROPC). It
-doesn't work with multifactor authentication (MFA), guest accounts, or personal accounts. Use it
-only for an existing job that can't sign in any other way. README.md shows better ways to sign in,
-how to register the app, and who must consent to its permissions.
+Warning: Microsoft recommends against this flow, resource owner password credentials (ROPC), and
+MSAL has deprecated it. It doesn't work with multifactor authentication (MFA), guest accounts, or
+personal accounts. Use it only for an existing job that can't sign in any other way. README.md
+shows better ways to sign in, how to register the app, and who must consent to its permissions.
 
 Settings in parameters.json, with example values:
 
@@ -24,7 +24,8 @@ Settings in parameters.json, with example values:
                            (absolute, or relative to the folder that contains parameters.json)
 
 A scheduled job doesn't need a password in parameters.json. Remove the password, set token_cache,
-and run the script once in a terminal. If the saved sign-in stops working, for example after a
+and run the script once in a terminal, as the account that runs the job, because the job must be
+able to read and replace the token cache. If the saved sign-in stops working, for example after a
 password change, run the script in a terminal again. Anyone who can read the password or the token
 cache can sign in as the user.
 
@@ -37,8 +38,8 @@ The script writes the users to stdout as one JSON document. If stdout is a termi
     130  you pressed Ctrl+C
 """
 
-# This script also supports Python 2.7. That's why it uses unicode_literals, io.open, TEXT_TYPE,
-# EnvironmentError (OSError in Python 3), and os.rename.
+# This script also supports Python 2.7. Only that version needs unicode_literals, TEXT_TYPE,
+# io.open, requests.compat, getattr, "%s" % error, and the loop in print_json.
 from __future__ import unicode_literals
 
 import argparse
@@ -56,15 +57,18 @@ import time
 import msal
 import requests
 from requests.compat import urljoin
+from requests.exceptions import InvalidURL
 
 REQUIRED_SETTINGS = ("authority", "client_id", "username", "scope", "endpoint")
 OPTIONAL_SETTINGS = ("password", "token_cache")
 TEXT_TYPE = type("")  # str in Python 3, unicode in Python 2.7
 
-TIMEOUT = 30  # A request fails if the server sends nothing for this many seconds.
-RETRY_WAITS = (2, 4, 8)  # Minimum wait, in seconds, before each retry of a Graph request.
+TIMEOUT = (10, 30)  # Seconds to connect to one IP address, and seconds without any data.
+RETRY_WAITS = (2, 4, 8)  # Minimum wait, in seconds, before each retry.
 MAX_RETRY_AFTER = 300  # If Retry-After is more than this many seconds, there's no retry.
 TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
+# These errors aren't retried. Repeated wrong passwords can also lock an account of the proxy.
+PERMANENT_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "Tunnel connection failed: 407")
 MAX_CONTENT = 1024  # If an error response isn't JSON, show at most this many characters.
 
 
@@ -75,103 +79,225 @@ def main():
         config = load_settings(args.parameters)
         cache = load_token_cache(config.get("token_cache"))
 
-    with exit_on_error("Could not sign in", status=1, hide_secrets=True):
-        app = msal.PublicClientApplication(
-            config["client_id"], authority=config["authority"], token_cache=cache, timeout=TIMEOUT
+    with exit_on_error("Could not sign in", status=1):
+        # Creating the app object downloads the tenant's configuration. That sends no secret, so it
+        # can be retried. A sign-in can't: repeated wrong passwords lock the account.
+        app = call_with_retries(
+            lambda: msal.PublicClientApplication(
+                config["client_id"],
+                authority=config["authority"],
+                token_cache=cache,
+                timeout=TIMEOUT,
+            )
         )
         result = acquire_token(app, config)
+        typed_password = ask_for_password(config, result)
+        if typed_password:
+            config["password"] = typed_password  # If the token must be renewed, don't ask again.
+            result = acquire_token(app, config)
+        check_result(result, password_missing=not config.get("password"))
     save_token_cache(cache, config.get("token_cache"))  # If this fails, the run continues.
 
     with exit_on_error("Failed to call the Web Api", status=1):
-        document = get_users(app, config, result["access_token"])
+        document = get_users(
+            config["endpoint"], result["access_token"], lambda: renew_access_token(app, config)
+        )
 
     with exit_on_error("Can't write to stdout", status=1):
         print_json(document)
 
 
 def acquire_token(app, config, force_refresh=False):
-    """Return MSAL's result, a dict that contains "access_token".
+    """Return MSAL's result, or None if there's neither a saved sign-in nor a password.
 
-    Try the saved sign-ins in the token cache first, and then the password. If force_refresh is
-    True, ignore the saved access token, because Graph has rejected it. Raises RuntimeError if
-    no attempt gets an access token. MSAL can raise almost any other exception.
+    The result is a dict that contains "access_token", or "error", "error_description", and
+    "correlation_id". If force_refresh is True, ignore the saved access token, because Graph has
+    rejected it. Raises almost any exception, because MSAL's exceptions have no common base class.
     """
-    error_result = None
+    result = None
     # If an admin deletes and re-creates a user, the cache can have two accounts for one username.
     for account in app.get_accounts(username=config["username"]):
-        result = app.acquire_token_silent_with_error(
+        # This returns None if there's no refresh token for the account.
+        silent_result = app.acquire_token_silent_with_error(
             config["scope"], account=account, force_refresh=force_refresh
         )
-        if result and "access_token" in result:
-            return result
-        if result:  # The result is None if there's no refresh token for this account.
-            error_result = result
-
-    password = config.get("password")
-    # A scheduled job must not wait at a prompt. 0 is stdin, and 2 is stderr.
-    if not password and os.isatty(0) and os.isatty(2):
-        password = getpass.getpass("Password for {}: ".format(config["username"]))
-    if password:
+        if silent_result and "access_token" in silent_result:
+            return silent_result
+        result = silent_result or result
+    if config.get("password"):
         result = app.acquire_token_by_username_password(
-            config["username"], password, scopes=config["scope"]
+            config["username"], config["password"], scopes=config["scope"]
         )
-        if "access_token" in result:
-            return result
-        error_result = result
+    return result
 
-    if password:
-        lines = []
-    elif config.get("token_cache"):
-        lines = ["no saved sign-in works. To sign in, run this script in a terminal."]
+
+def get_users(endpoint, access_token, get_new_token):
+    """Return Graph's response as a dict. If it has several pages, "value" has the users of all.
+
+    get_new_token is a function that returns a new access token. It's called without arguments if
+    Graph rejects the current one. Raises requests.RequestException if Graph refuses a request or
+    can't be reached, and ValueError if a page has no list or the link to the next page is wrong.
+    """
+    session = requests.Session()
+    session.headers["Authorization"] = "Bearer " + access_token
+    session.auth = lambda request: request  # Without this, ~/.netrc replaces the access token.
+
+    root_url = urljoin(endpoint, "/").lower()  # For example, https://graph.microsoft.com/
+    document = {}
+    users = []
+    links_read = set()
+    next_link = endpoint
+    while True:
+        page = get_page(session, next_link, get_new_token)
+        links_read.add(next_link)
+        next_link = page.pop("@odata.nextLink", None)
+        if len(links_read) == 1 and next_link is None and "value" not in page:
+            return page  # It's a single object, such as the signed-in user, and not a list.
+        if not isinstance(page.get("value"), list):
+            raise ValueError('"value" is missing or isn\'t a list on one of the pages')
+        users.extend(page["value"])
+        document.update(page)  # For other keys, such as "@odata.context", keep the last value.
+        document["value"] = users
+        if next_link is None:
+            return document
+        # Never send the access token to another host.
+        if not "{}".format(next_link).lower().startswith(root_url):
+            raise ValueError("the next page's link points to another host: {}".format(next_link))
+        if next_link in links_read:
+            raise ValueError("the next page's link repeats an earlier link: " + next_link)
+
+
+def get_page(session, url, get_new_token):
+    """Return the page at the URL as a dict. If Graph rejects the access token, get a new one once.
+
+    Raises requests.RequestException if Graph refuses the request or can't be reached.
+    """
+    try:
+        return call_with_retries(lambda: get_json(session, url))
+    except requests.HTTPError as error:
+        if error.response.status_code != 401:
+            raise
+    # The access token has expired or was revoked.
+    session.headers["Authorization"] = "Bearer " + get_new_token()
+    return call_with_retries(lambda: get_json(session, url))
+
+
+def call_with_retries(function):
+    """Return what the function returns. After a transient error, wait and call it again.
+
+    Raises requests.RequestException if it fails in another way, or after the last retry.
+    """
+    for wait in RETRY_WAITS:
+        try:
+            return function()
+        except requests.HTTPError as error:
+            # Any other Retry-After, such as a date, counts as none.
+            retry_after = error.response.headers.get("Retry-After", "")
+            seconds = int(retry_after) if re.match("[0-9]{1,9}$", retry_after) else 0
+            if error.response.status_code not in TRANSIENT_STATUSES or seconds > MAX_RETRY_AFTER:
+                raise
+            time.sleep(max(wait, seconds))
+        except requests.RequestException as error:
+            # There's no response, or it isn't usable.
+            if any(text in "%s" % error for text in PERMANENT_ERRORS):
+                raise
+            time.sleep(wait)
+    return function()
+
+
+def get_json(session, url):
+    """Send one GET request to the URL, and return the JSON object as a dict.
+
+    Raises requests.HTTPError if the status isn't 200. Raises requests.RequestException if there's
+    no response, or if the response isn't a JSON object or contains an error.
+    """
+    response = session.get(url, timeout=TIMEOUT, allow_redirects=False)
+    try:
+        page = response.json()
+    except ValueError:
+        page = None
+    if response.status_code != 200:
+        problem = response.reason or response.status_code
+    elif not isinstance(page, dict):
+        problem = "the response isn't a JSON object"
+    elif isinstance(page.get("error"), dict):
+        problem = "the response is an error"
     else:
-        lines = ['there\'s no password. Add "password" or "token_cache" to the settings.']
-    if error_result:
+        return page
+    content = json.dumps(page, indent=2) if page else response.text[:MAX_CONTENT]
+    message = "{}\nContent: {}".format(problem, content)
+    if response.status_code == 200:
+        raise requests.RequestException(message)
+    raise requests.HTTPError(message, response=response)
+
+
+def print_json(document):
+    """Write the document to stdout as indented JSON in UTF-8.
+
+    Raises OSError if it can't write to stdout.
+    """
+    # Closing this file object flushes it, so a full disk raises an error here. stdout stays open.
+    # UTF-8 can't encode an unpaired surrogate. "backslashreplace" writes it as a JSON escape.
+    with io.open(
+        sys.stdout.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False
+    ) as stdout:
+        if stdout.isatty():
+            stdout.write("Users from graph: ")
+        # json.dump does the same in Python 3. In Python 2.7, some of its pieces are bytes.
+        for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
+            stdout.write("" + piece)
+        stdout.write("\n")
+
+
+def ask_for_password(config, result):
+    """Return the password that the user types. If a saved sign-in was refused, say why first.
+
+    Return None if MSAL's result has an access token, if there's a password in config, or if stdin
+    or stderr isn't a terminal, because a scheduled job must not wait at a prompt.
+    """
+    signed_in = result and "access_token" in result
+    if signed_in or config.get("password") or not os.isatty(0) or not os.isatty(2):
+        return None
+    if result:
+        logging.critical("The saved sign-in no longer works: %s", result.get("error_description"))
+    try:
+        return getpass.getpass("Password for {}: ".format(config["username"]))
+    except EOFError:
+        return None  # The user pressed Ctrl+D.
+
+
+def check_result(result, password_missing=False):
+    """Raise RuntimeError if MSAL's result has no access token. Its text says why and what to do."""
+    if result and "access_token" in result:
+        return
+    lines = []
+    if password_missing:
+        lines.append(
+            'no saved sign-in works, and there\'s no password. Add "password" to the settings. Or'
+            ' set "token_cache", and run this script once in a terminal.'
+        )
+    if result is not None:
         for key in ("error", "error_description", "correlation_id"):
-            lines.append("{}".format(error_result.get(key)))
+            lines.append("{}".format(result.get(key)))
     raise RuntimeError("\n".join(lines))
 
 
-@contextlib.contextmanager
-def exit_on_error(what_failed, status, hide_secrets=False):
-    """If the block raises an exception, log a message and exit with the status.
+def renew_access_token(app, config):
+    """Return a new access token, because Graph has rejected the current one, and save it.
 
-    If hide_secrets is True, the message shows <...> instead of text that can contain secrets.
+    If the sign-in fails, log an error and exit, as main does if the first sign-in fails.
     """
-    try:
-        yield
-    except Exception as error:
-        logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
-        reason = "%s" % error
-        # AD FS, a company's own sign-in server, returns XML. An MSAL error message can include that
-        # XML, and the XML can contain a token. Hide everything from the first < to the last >. An
-        # encoding error can contain the password.
-        if hide_secrets:
-            reason = re.sub("(?s)<.*>|(?<=codec can't encode ).*", "<...>", reason)
-        logging.critical("%s: %s", what_failed, reason or repr(error))
-        sys.exit(status)
-
-
-def parse_arguments():
-    """Return the command-line arguments, and set up logging to stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parameters", metavar="parameters.json", help="path to the settings file")
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="show debug logs, which can contain secrets"
-    )
-    args = parser.parse_args()
-    # The script logs its error messages as CRITICAL. All other messages, including those from the
-    # MSAL and requests libraries, have lower levels and appear only with -v.
-    level = logging.DEBUG if args.verbose else logging.CRITICAL
-    logging.basicConfig(level=level, format="%(message)s")
-    return args
+    with exit_on_error("Could not sign in", status=1):
+        result = acquire_token(app, config, force_refresh=True)
+        check_result(result, password_missing=not config.get("password"))
+    save_token_cache(app.token_cache, config.get("token_cache"))
+    return result["access_token"]
 
 
 def load_settings(path):
-    """Return the settings in the file as a dict.
+    """Return the settings in the file as a dict. "token_cache" is an absolute path.
 
-    Raises EnvironmentError if the file can't be read, and ValueError if the settings are invalid.
+    Raises OSError if the file can't be read, and ValueError if the settings are invalid.
     """
     with open(path, "rb") as settings_file:  # In Python 3, json detects the encoding of bytes.
         config = json.load(settings_file)
@@ -184,8 +310,8 @@ def load_settings(path):
             if key in REQUIRED_SETTINGS:
                 problems.append('"{}" is missing or empty'.format(key))
         elif key == "scope":
-            if not isinstance(value, list):
-                problems.append('"scope" must be a list')
+            if not isinstance(value, list) or not all(isinstance(v, TEXT_TYPE) for v in value):
+                problems.append('"scope" must be a list of strings')
         elif not isinstance(value, TEXT_TYPE):
             problems.append('"{}" must be a string'.format(key))
         elif key in ("authority", "endpoint") and not value.lower().startswith("https://"):
@@ -193,155 +319,116 @@ def load_settings(path):
     if problems:
         raise ValueError("; ".join(problems))
     if config.get("token_cache"):
-        folder = os.path.dirname(os.path.abspath(path))
-        config["token_cache"] = os.path.join(folder, config["token_cache"])
+        token_cache = os.path.expanduser(config["token_cache"])  # ~ is the home folder.
+        # realpath() follows a symbolic link, so save_token_cache() replaces the link's target.
+        config["token_cache"] = os.path.realpath(os.path.join(os.path.dirname(path), token_cache))
     return config
 
 
 def load_token_cache(path):
     """Return MSAL's token cache from the file. If there's no file, return an empty cache.
 
-    Raises ValueError if the file can't be read or isn't a token cache.
+    Raises OSError if the file can't be read, and ValueError if it isn't a token cache.
     """
     cache = msal.SerializableTokenCache()
     if path and os.path.exists(path):
-        try:
-            with io.open(path, encoding="utf-8") as cache_file:
-                text = cache_file.read()
-            contents = json.loads(text or "{}")  # MSAL treats an empty file as an empty cache.
-            # MSAL never saves tokens without an "AccessToken" section. A wrong path must not make
-            # the script overwrite another JSON file.
-            if not isinstance(contents, dict) or (contents and "AccessToken" not in contents):
-                raise ValueError("not a token cache")
-        except (EnvironmentError, ValueError) as error:
-            advice = 'Check "token_cache". If the file is this script\'s token cache, delete it.'
-            raise ValueError("{}: {}. {}".format(path, error, advice))
-        cache.deserialize(text)
+        if not os.path.isfile(path):
+            raise ValueError(path + ": not a regular file")
+        with open(path, "rb") as cache_file:
+            contents = cache_file.read()
+        if not is_token_cache(contents):  # Don't overwrite a file that isn't this script's.
+            raise ValueError(
+                '{}: not a token cache. Check "token_cache". If the file is this script\'s token'
+                " cache, delete it.".format(path)
+            )
+        cache.deserialize(contents)
     return cache
 
 
+def is_token_cache(contents):
+    """Return whether the file's contents are empty or JSON that MSAL can have saved.
+
+    MSAL saves sections, each a JSON object. If there's a token, there's an "AccessToken" section.
+    """
+    try:
+        sections = json.loads(contents or "{}")
+    except ValueError:
+        return False
+    if not isinstance(sections, dict) or (sections and "AccessToken" not in sections):
+        return False
+    return all(isinstance(section, dict) for section in sections.values())
+
+
 def save_token_cache(cache, path):
-    """If the token cache has changed, save it. If that fails, log why and continue."""
+    """Save the token cache if it has changed and there's a path. If that fails, log why.
+
+    Return whether the cache is saved or didn't need to be.
+    """
     if not path or not cache.has_state_changed:
-        return
-    new_file = None
+        return True
     try:
         # On Linux and macOS, only the owner can read a file that tempfile creates. The rename
         # replaces the old file in one step, so another run never reads an incomplete cache.
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as new_file:
-            new_file.write(cache.serialize().encode("utf-8"))
-        replace = getattr(os, "replace", os.rename)  # Python 2.7 doesn't have os.replace.
-        replace(new_file.name, path)
-    except EnvironmentError as error:
-        logging.critical("Can't save the token cache %s: %s", path, error)
-        if new_file:  # The write or the rename failed.
-            os.remove(new_file.name)
-
-
-def get_users(app, config, access_token):
-    """Return Graph's response as a dict. If it has several pages, merge their "value" lists.
-
-    Raises ValueError if the link to the next page is invalid, and whatever get_page() raises.
-    """
-    session = requests.Session()
-    session.headers["Authorization"] = "Bearer " + access_token
-    session.auth = lambda request: request  # Without this, ~/.netrc replaces the access token.
-
-    endpoint = config["endpoint"]
-    root_url = urljoin(endpoint, "/").lower()  # For example, https://graph.microsoft.com/
-    links_read = {endpoint}
-    document = get_page(session, endpoint, app, config)
-    next_link = document.pop("@odata.nextLink", None)
-    while next_link is not None:
-        if not next_link.lower().startswith(root_url):  # Never send the token to another host.
-            raise ValueError("the link to the next page points to another host: " + next_link)
-        if next_link in links_read:
-            raise ValueError("the link to the next page repeats an earlier link: " + next_link)
-        links_read.add(next_link)
-        page = get_page(session, next_link, app, config)
-        next_link = page.pop("@odata.nextLink", None)
-        document["value"].extend(page.pop("value"))
-        document.update(page)  # For other keys, such as "@odata.context", keep the last value.
-    return document
-
-
-def get_page(session, url, app, config):
-    """Call get_with_retries(). If Graph rejects the access token, get a new one and try again.
-
-    Raises whatever get_with_retries() raises. If the token can't be renewed, the script exits.
-    """
-    try:
-        return get_with_retries(session, url)
-    except requests.HTTPError as error:
-        if error.response.status_code != 401:
-            raise
-    # Status 401 usually means that the access token has expired or was revoked. If the renewal
-    # fails, the script exits here with "Could not sign in". The exit_on_error block in main()
-    # doesn't catch SystemExit, because it isn't a subclass of Exception.
-    with exit_on_error("Could not sign in", status=1, hide_secrets=True):
-        result = acquire_token(app, config, force_refresh=True)
-    save_token_cache(app.token_cache, config.get("token_cache"))
-    session.headers["Authorization"] = "Bearer " + result["access_token"]
-    return get_with_retries(session, url)
-
-
-def get_with_retries(session, url):
-    """Call get_json(). After a transient error, retry up to three times.
-
-    Raises whatever get_json() raises.
-    """
-    for wait in RETRY_WAITS:
+        new_file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False)
         try:
-            return get_json(session, url)
-        except requests.HTTPError as error:
-            retry_after = error.response.headers.get("Retry-After", "")
-            seconds = int(retry_after) if retry_after.isdigit() else 0
-            if error.response.status_code not in TRANSIENT_STATUSES or seconds > MAX_RETRY_AFTER:
-                raise
-            time.sleep(max(wait, seconds))
-        except (requests.RequestException, ValueError):
-            # There's no response, or it's incomplete or not JSON.
-            time.sleep(wait)
-    return get_json(session, url)
+            with new_file:
+                new_file.write(cache.serialize().encode("utf-8"))
+            replace = getattr(os, "replace", os.rename)  # Python 2.7 doesn't have os.replace.
+            replace(new_file.name, path)
+        finally:
+            if os.path.exists(new_file.name):  # The write or the rename failed.
+                os.remove(new_file.name)
+    except Exception as error:
+        logging.critical("Can't save the token cache %s: %s", path, error)
+        return False
+    return True
 
 
-def get_json(session, url):
-    """Send one GET request to the URL, and return the JSON object as a dict.
+def parse_arguments(description=__doc__):
+    """Return the command-line arguments, and set up logging to stderr."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parameters", metavar="parameters.json", help="path to the settings file")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show debug logs, which can contain secrets"
+    )
+    args = parser.parse_args()
+    # The script logs its messages as CRITICAL. All other messages, including those from the MSAL
+    # and requests libraries, have lower levels and appear only with -v.
+    level = logging.DEBUG if args.verbose else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(message)s")
+    return args
 
-    Raises requests.HTTPError if the status isn't 200. Raises a different subclass of
-    requests.RequestException if there's no response or it's incomplete. Raises ValueError if the
-    response isn't a JSON object.
-    """
-    response = session.get(url, timeout=TIMEOUT, allow_redirects=False)
+
+@contextlib.contextmanager
+def exit_on_error(what_failed, status):
+    """If the block raises an exception, log what failed and why, and exit with the status."""
     try:
-        page = response.json()
-    except ValueError:
-        page = None
-    if response.status_code != 200:
-        reason = response.reason or response.status_code
-        content = json.dumps(page, indent=2) if page else response.text[:MAX_CONTENT]
-        raise requests.HTTPError("{}\nContent: {}".format(reason, content), response=response)
-    if not isinstance(page, dict):
-        raise ValueError("the response isn't a JSON object")
-    return page
+        yield
+    except Exception as error:
+        logging.debug("Details:", exc_info=True)  # Only -v shows this traceback.
+        logging.critical("%s: %s", what_failed, get_reason(error))
+        sys.exit(status)
 
 
-def print_json(document):
-    """Write the document to stdout as indented JSON in UTF-8.
-
-    Raises EnvironmentError if it can't write to stdout.
-    """
-    # Closing this file object flushes it, so a full disk raises an error here. stdout stays open.
-    # UTF-8 can't encode an unpaired surrogate. "backslashreplace" writes it as a JSON escape.
-    with io.open(
-        sys.stdout.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False
-    ) as stdout:
-        if stdout.isatty():
-            stdout.write("Users from graph: ")
-        # Write the JSON in pieces, because one long string would double the memory use.
-        for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
-            stdout.write("" + piece)  # In Python 2.7, some pieces are bytes.
-        stdout.write("\n")
+def get_reason(error):
+    """Return the text of the exception without the parts that can contain a secret."""
+    # If MSAL can't read the tenant's configuration, only the exception's context says why.
+    cause = getattr(error, "__context__", None)
+    for exception in (error, cause):
+        # Python quotes a part of a proxy URL that isn't a valid host.
+        quotes_host = type(exception) is ValueError and re.search("IPv|NFKC", "%s" % exception)
+        if quotes_host or isinstance(exception, (InvalidURL, UnicodeEncodeError)):
+            return "a setting or a proxy environment variable has an invalid URL or character"
+    reason = "%s" % error
+    if isinstance(cause, ValueError):
+        reason = "%s\n%s" % (reason, cause)
+    if not isinstance(error, requests.RequestException):
+        # AD FS, a company's own sign-in server, returns XML that can contain a token, and MSAL can
+        # quote it. Hide everything from the first < to the last >.
+        reason = re.sub("(?s)<.*>", "<...>", reason)
+    return reason or repr(error)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 
 import pytest
-from helpers import (
+
+pytest.register_assert_rewrite("helpers")  # A failing assert there shows what was compared.
+from helpers import (  # noqa: E402
+    PROMPT,
     SAMPLE_PYTHON,
     Result,
     decode,
@@ -15,7 +19,10 @@ from helpers import (
     sample_command,
     shipped_settings,
     shipped_tenant,
+    take_terminal,
 )
+
+STREAMS = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 # A test run in the background ignores Ctrl+C, and so would the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,6 +84,27 @@ def command(tenant, parameters):
 
 
 @pytest.fixture
+def start(command):
+    """Return a function that starts the sample and returns the process."""
+    started = []
+
+    def start(*options, **more):
+        popen = {
+            key: more.pop(key)
+            for key in ("stdin", "stdout", "stderr", "cwd", "preexec_fn")
+            if key in more
+        }
+        argv, env = command(*options, **more)
+        started.append(subprocess.Popen(argv, env=env, **popen))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def check(tenant):
     """Return a function that checks what every run guarantees and then returns the run's result."""
 
@@ -93,37 +121,16 @@ def check(tenant):
 
 
 @pytest.fixture
-def run(command, check):
+def run(start, check):
     """Return a function that runs the sample and returns its status, stdout, and stderr."""
 
     def run(*options, **more):
-        argv, env = command(*options, **more)
+        process = start(*options, **{**STREAMS, **more})
+        stdout, stderr = process.communicate(timeout=60)
         verbose = "-v" in options or "--verbose" in options
-        done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=100
-        )
-        return check(done.returncode, done.stdout, done.stderr, verbose=verbose)
+        return check(process.returncode, stdout or b"", stderr or b"", verbose=verbose)
 
     return run
-
-
-@pytest.fixture
-def start(command):
-    """Return a function that starts the sample and returns the process."""
-    started = []
-
-    def start(*options, **more):
-        popen = {
-            key: more.pop(key) for key in ("stdin", "stdout", "stderr", "preexec_fn") if key in more
-        }
-        argv, env = command(*options, **more)
-        started.append(subprocess.Popen(argv, env=env, **popen))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -143,27 +150,33 @@ def print_to_terminal(start):
 
 
 @pytest.fixture
-def type_at_prompt(start):
-    """Return a function that types keys at the password prompt and returns the result.
+def type_at_prompt(tenant, start, check):
+    """Return a function that types keys at each password prompt and returns the result.
 
-    If the keys are None, the function presses Ctrl+C. The result's stderr is everything that the
-    terminal shows.
+    Without keys, it types the right password. If the keys are None, it presses Ctrl+C. The
+    result's stderr is everything that the terminal shows.
     """
     pty = pytest.importorskip("pty")
 
-    def type_at_prompt(keys, **more):
+    def type_at_prompt(keys="", **more):
+        if keys == "":
+            keys = tenant.directory.password + "\n"
         master, slave = pty.openpty()
-        process = start(stdin=slave, stdout=subprocess.PIPE, stderr=slave, **more)
-        os.close(slave)
-        screen = b""
-        while not screen.endswith(b": "):
-            screen += os.read(master, 1024)
-        if keys is None:
-            press_ctrl_c(process)
-        else:
-            os.write(master, keys)
-        stdout = decode(process.stdout.read())
-        status = process.wait()
-        return Result(status, stdout, decode(screen) + read_terminal(master))
+        with tempfile.TemporaryFile() as stdout:
+            process = start(
+                stdin=slave, stdout=stdout, stderr=slave, preexec_fn=take_terminal, **more
+            )
+            os.close(slave)
+
+            def answer():
+                if keys is None:
+                    press_ctrl_c(process)
+                else:
+                    os.write(master, keys.encode())
+
+            screen = read_terminal(master, PROMPT, answer, times=2)
+            status = process.wait()
+            stdout.seek(0)
+            return check(status, stdout.read(), screen.encode())
 
     return type_at_prompt

@@ -2,31 +2,41 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from local_tenant import PARAMETERS, ROOT, SAMPLE, load
+from local_tenant import load
+from project import PARAMETERS, ROOT, SAMPLE
 from tenant import LocalTenant
 
 DRIVER = ROOT / "tests" / "driver.py"
 SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
-NO_WAITS = {"RETRY_WAITS": [0, 0, 0]}
+
+sample = SimpleNamespace(**runpy.run_path(str(SAMPLE)))  # The sample's constants.
+TRIES = 1 + len(sample.RETRY_WAITS)
+NO_WAITS = {"RETRY_WAITS": [0] * len(sample.RETRY_WAITS)}
 
 SIGN_IN_FAILED = "Could not sign in: "
 CALL_FAILED = "Failed to call the Web Api: "
+PROMPT = "Password for"
 LOGIN = "login.microsoftonline.com"
 GRAPH = "graph.microsoft.com"
 USERS = "https://graph.microsoft.com/v1.0/users"
+# If an environment variable has this name, requests uses its value as the proxy for Graph only.
+GRAPH_PROXY = "https://graph.microsoft.com_proxy"
 
 # The steps of a run, in order: first without a saved access token, and then with one.
 COLD_RUN = ["discovery", "instance", "realm", "token", "graph"]
 WARM_RUN = ["discovery", "graph"]
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 Result = namedtuple("Result", "status stdout stderr")
 
@@ -46,6 +56,19 @@ def sample_command(*arguments, constants=None):
     if constants is None:
         return [SAMPLE_PYTHON, str(SAMPLE), *arguments]
     return [SAMPLE_PYTHON, str(DRIVER), json.dumps(constants), *arguments]
+
+
+def run_program(program, *arguments, **options):
+    """Run the text of a program with the Python that runs the sample, and return its Result.
+
+    The program can import the sample.
+    """
+    env = dict(options.pop("env", os.environ), PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
+    command = [SAMPLE_PYTHON, "-W", "ignore", "-c", program, *arguments]
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, **options
+    )
+    return Result(done.returncode, decode(done.stdout), decode(done.stderr))
 
 
 def decode(output):
@@ -82,15 +105,34 @@ def expire_access_tokens(cache):
     cache.write_text(json.dumps(contents))
 
 
-def read_terminal(master):
-    """Return everything that is printed to a terminal until its last program has ended."""
+def take_terminal():
+    """In a new process, make its stdin its terminal.
+
+    Otherwise, its terminal would be the one that runs the tests, and prompts would appear there.
+    """
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read_terminal(master, prompt="", answer=None, times=1):
+    """Return everything that is printed to a terminal until its last program has ended.
+
+    Call answer when the prompt appears, but not more often than this number of times.
+    """
     printed = b""
+    answers = 0
     try:
         while True:
             more = os.read(master, 65536)
             if not more:
                 break
             printed += more
+            if answer and answers < times and printed.count(prompt.encode()) > answers:
+                answers += 1
+                answer()
     except OSError:  # On Linux, reading from a closed terminal raises an error.
         pass
     os.close(master)
@@ -104,14 +146,11 @@ def run_on_terminal(command, prompt="", keys=b"", **options):
     """
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, **options)
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=take_terminal, **options
+    )
     os.close(slave)
-    screen = b""
-    while prompt.encode() not in screen:
-        screen += os.read(master, 1024)
-    if keys:
-        os.write(master, keys)
-    screen = decode(screen) + read_terminal(master)
+    screen = read_terminal(master, prompt, lambda: os.write(master, keys))
     return process.wait(), screen
 
 

@@ -7,66 +7,82 @@ import re
 import subprocess
 
 import pytest
-from helpers import SAMPLE_PYTHON, shipped_tenant
-from local_tenant import ROOT, SAMPLE
+from helpers import SAMPLE_PYTHON, run_program, shipped_tenant
+from project import ROOT, SAMPLE
+from tenant.scenarios import SCENARIOS
 
 SOURCE = SAMPLE.read_text(encoding="utf-8")
-FUNCTIONS = [node for node in ast.parse(SOURCE).body if isinstance(node, ast.FunctionDef)]
+NODES = ast.parse(SOURCE).body
+FUNCTIONS = [node.name for node in NODES if isinstance(node, ast.FunctionDef)]
 
 
-def test_main_comes_first_and_acquire_token_comes_second():
-    assert [function.name for function in FUNCTIONS[:2]] == ["main", "acquire_token"]
-
-
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
-def test_every_function_has_a_docstring(function):
-    assert ast.get_docstring(function)
+def test_the_sign_in_and_the_listing_follow_main():
+    assert FUNCTIONS[:3] == ["main", "acquire_token", "get_users"]
 
 
 @pytest.mark.py27
 def test_importing_the_sample_does_nothing(tenant):
-    program = "import runpy; runpy.run_path({!r}, run_name='sample')".format(str(SAMPLE))
-    done = subprocess.run(
-        [SAMPLE_PYTHON, "-W", "ignore", "-c", program],
-        env=tenant.environment(),
-        capture_output=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    program = "import username_password_sample"
+    assert run_program(program, env=tenant.environment()) == (0, "", "")
     assert tenant.requests == []
 
 
-JOB = """
+def copy_from_the_sample(*names, constants=False):
+    """Return the sample's imports and these functions, without any edit, as a text."""
+    copied = []
+    for node in NODES:
+        is_import = isinstance(node, (ast.Import, ast.ImportFrom))
+        is_constant = constants and isinstance(node, ast.Assign)
+        if is_import or is_constant or getattr(node, "name", None) in names:
+            copied.append(ast.get_source_segment(SOURCE, node))
+    return "\n\n".join(copied) + "\n\n"
 
+
+SIGN_IN = """
 config = json.load(open(sys.argv[1]))
 app = msal.PublicClientApplication(config["client_id"], authority=config["authority"])
-first = acquire_token(app, config)
-del config["password"]
-second = acquire_token(app, config)
-assert second["access_token"] == first["access_token"]
-third = acquire_token(app, config, force_refresh=True)
-assert third["access_token"] != first["access_token"]
-try:
-    acquire_token(app, dict(config, username="other@your_tenant.com"))
-except RuntimeError as error:
-    print(error)
+password = config.pop("password")
+assert acquire_token(app, config) is None  # There's no password.
+first = acquire_token(app, dict(config, password=password))["access_token"]
+assert acquire_token(app, config)["access_token"] == first  # It's saved.
+assert acquire_token(app, config, force_refresh=True)["access_token"] != first
+refused = acquire_token(app, dict(config, username="other@your_tenant.com", password="wrong"))
+print(" ".join([refused["error"], refused["error_description"], refused["correlation_id"]]))
 """
 
 
 @pytest.mark.py27
-def test_acquire_token_works_when_it_is_copied_with_the_imports(tenant, parameters, tmp_path):
-    imports = [n for n in ast.parse(SOURCE).body if isinstance(n, (ast.Import, ast.ImportFrom))]
-    copied = [ast.get_source_segment(SOURCE, node) for node in [*imports, FUNCTIONS[1]]]
-    (tmp_path / "job.py").write_text("\n".join(copied) + JOB, encoding="utf-8")
-    done = subprocess.run(
-        [SAMPLE_PYTHON, "-W", "ignore", str(tmp_path / "job.py"), parameters()],
-        env=tenant.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+def test_acquire_token_works_when_it_is_copied_with_the_imports(tenant, parameters):
+    program = copy_from_the_sample("acquire_token") + SIGN_IN
+    result = run_program(program, parameters(), env=tenant.environment())
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.startswith("invalid_grant AADSTS50034: ")
+    assert tenant.grants() == ["password", "refresh_token", "password"]
+
+
+LISTING = """
+def sign_in():
+    result = msal.PublicClientApplication(
+        "your_client_id", authority="https://login.microsoftonline.com/organizations"
+    ).acquire_token_by_username_password(
+        "your_username@your_tenant.com", "your_password", scopes=["User.ReadBasic.All"]
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert '"password"' in done.stdout
-    assert tenant.grants() == ["password", "refresh_token"]
+    return result["access_token"]
+
+document = get_users("https://graph.microsoft.com/v1.0/users", sign_in(), sign_in)
+print(json.dumps([user["id"][-12:] for user in document["value"]]))
+"""
+
+
+@pytest.mark.py27
+def test_get_users_works_when_it_is_copied_with_the_constants_and_what_it_calls(tenant):
+    SCENARIOS["token-revoked"](tenant)
+    names = ["get_users", "get_page", "call_with_retries", "get_json", "describe"]
+    program = copy_from_the_sample(*names, constants=True) + LISTING
+    result = run_program(program, env=tenant.environment())
+    assert (result.status, result.stderr) == (0, "")
+    assert [int(number) for number in json.loads(result.stdout)] == list(range(1, 501))
+    assert tenant.grants() == ["password", "password"]  # The second one renewed the token.
 
 
 def inline_metadata(path):
