@@ -16,18 +16,15 @@ Settings in parameters.json, with example values:
                            https://login.microsoftonline.com/organizations
     client_id    required  application (client) ID of an app that allows public client flows
     username     required  user principal name: somebody@your_tenant.com
-    password     optional  used only if no saved sign-in works. If it's missing, and you run the
-                           script in a terminal, the script prompts for it.
+    password     optional  used only if no saved sign-in works; if missing, asked for in a terminal
     scope        required  list of delegated permissions: ["User.ReadBasic.All"]
     endpoint     required  URL that lists the users: https://graph.microsoft.com/v1.0/users
-    token_cache  optional  file where the script saves the sign-in for later runs: token_cache.json
-                           (absolute, or relative to the folder that contains parameters.json)
+    token_cache  optional  file for the saved sign-in, relative to parameters.json: token_cache.json
 
-A scheduled job doesn't need a password in parameters.json. Remove the password, set token_cache,
-and run the script once in a terminal, as the account that runs the job, because the job must be
-able to read and replace the token cache. If the saved sign-in stops working, for example after a
-password change, run the script in a terminal again. Anyone who can read the password or the token
-cache can sign in as the user.
+For a scheduled job, remove the password, set token_cache, and run the script once in a terminal.
+Run it as the job's account, which must be able to read and replace the token cache. If the saved
+sign-in stops working, for example after a password change, run the script in a terminal again.
+Anyone who can read the password or the token cache can sign in as the user.
 
 The script writes the users to stdout as one JSON document. If stdout is a terminal,
 "Users from graph: " comes first. Errors go to stderr. Exit status:
@@ -61,27 +58,26 @@ from requests.exceptions import InvalidURL
 
 REQUIRED_SETTINGS = ("authority", "client_id", "username", "scope", "endpoint")
 OPTIONAL_SETTINGS = ("password", "token_cache")
-TEXT_TYPE = type("")  # str in Python 3, unicode in Python 2.7
+TEXT_TYPE = type("")  # This is str in Python 3 and unicode in Python 2.7.
 
-TIMEOUT = (10, 30)  # Seconds to connect to one IP address, and seconds without any data.
-RETRY_WAITS = (2, 4, 8)  # Minimum wait, in seconds, before each retry.
-MAX_RETRY_AFTER = 300  # If Retry-After is more than this many seconds, there's no retry.
+TIMEOUT = (10, 30)  # Wait this many seconds to connect to one IP address, and for more data.
+RETRY_WAITS = (2, 4, 8)  # Wait at least this many seconds before each retry.
+MAX_RETRY_AFTER = 300  # If Retry-After is more seconds than this, don't retry.
 TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
-# These errors aren't retried. Repeated wrong passwords can also lock an account of the proxy.
+# A retry can't fix these errors, and repeated wrong passwords can lock a proxy account.
 PERMANENT_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "Tunnel connection failed: 407")
-MAX_CONTENT = 1024  # If an error response isn't JSON, show at most this many characters.
+MAX_CONTENT = 1024  # Show at most this many characters of an error response that isn't JSON.
 
 
 def main():
-    """Print the users. If a step fails, log an error and exit with a nonzero status."""
+    """Print the users. If that fails, log why and exit with a nonzero status."""
     args = parse_arguments()
     with exit_on_error("Can't use the settings in " + args.parameters, status=2):
         config = load_settings(args.parameters)
         cache = load_token_cache(config.get("token_cache"))
 
     with exit_on_error("Could not sign in", status=1):
-        # Creating the app object downloads the tenant's configuration. That sends no secret, so it
-        # can be retried. A sign-in can't: repeated wrong passwords lock the account.
+        # This downloads the tenant's configuration and sends no password, so it can be retried.
         app = call_with_retries(
             lambda: msal.PublicClientApplication(
                 config["client_id"],
@@ -93,10 +89,10 @@ def main():
         result = acquire_token(app, config)
         typed_password = ask_for_password(config, result)
         if typed_password:
-            config["password"] = typed_password  # If the token must be renewed, don't ask again.
+            config["password"] = typed_password  # Renewing the access token might need it.
             result = acquire_token(app, config)
         check_result(result, password_missing=not config.get("password"))
-    save_token_cache(cache, config.get("token_cache"))  # If this fails, the run continues.
+    save_token_cache(cache, config.get("token_cache"))  # If this fails, still print the users.
 
     with exit_on_error("Failed to call the Web Api", status=1):
         document = get_users(
@@ -110,14 +106,14 @@ def main():
 def acquire_token(app, config, force_refresh=False):
     """Return MSAL's result, or None if there's neither a saved sign-in nor a password.
 
-    The result is a dict that contains "access_token", or "error", "error_description", and
+    The result is a dict with "access_token", or with "error", "error_description", and
     "correlation_id". If force_refresh is True, ignore the saved access token, because Graph has
-    rejected it. Raises almost any exception, because MSAL's exceptions have no common base class.
+    rejected it. If MSAL gets no usable response, it can raise any exception.
     """
     result = None
-    # If an admin deletes and re-creates a user, the cache can have two accounts for one username.
+    # After an admin re-creates a user, the token cache can have two accounts for one username.
     for account in app.get_accounts(username=config["username"]):
-        # This returns None if there's no refresh token for the account.
+        # This returns None if the token cache has no usable token for the account.
         silent_result = app.acquire_token_silent_with_error(
             config["scope"], account=account, force_refresh=force_refresh
         )
@@ -132,17 +128,16 @@ def acquire_token(app, config, force_refresh=False):
 
 
 def get_users(endpoint, access_token, get_new_token):
-    """Return Graph's response as a dict. If it has several pages, "value" has the users of all.
+    """Return Graph's response as a dict. With several pages, "value" has all their users.
 
-    get_new_token is a function that returns a new access token. It's called without arguments if
-    Graph rejects the current one. Raises requests.RequestException if Graph refuses a request or
-    can't be reached, and ValueError if a page has no list or the link to the next page is wrong.
+    If Graph rejects the access token, get_new_token() must return a new one. Raise
+    requests.RequestException if a request fails, or ValueError if a page has no list or a bad link.
     """
     session = requests.Session()
     session.headers["Authorization"] = "Bearer " + access_token
-    session.auth = lambda request: request  # Without this, ~/.netrc replaces the access token.
+    session.auth = lambda request: request  # Without this, ~/.netrc can replace the access token.
 
-    root_url = urljoin(endpoint, "/").lower()  # For example, https://graph.microsoft.com/
+    root_url = urljoin(endpoint, "/").lower()  # An example is https://graph.microsoft.com/.
     document = {}
     users = []
     links_read = set()
@@ -152,11 +147,11 @@ def get_users(endpoint, access_token, get_new_token):
         links_read.add(next_link)
         next_link = page.pop("@odata.nextLink", None)
         if len(links_read) == 1 and next_link is None and "value" not in page:
-            return page  # It's a single object, such as the signed-in user, and not a list.
+            return page  # The response is one object, such as the signed-in user, not a list.
         if not isinstance(page.get("value"), list):
-            raise ValueError('"value" is missing or isn\'t a list on one of the pages')
+            raise ValueError('"value" is missing or isn\'t a list on a page')
         users.extend(page["value"])
-        document.update(page)  # For other keys, such as "@odata.context", keep the last value.
+        document.update(page)  # Other keys, such as "@odata.context", keep their last value.
         document["value"] = users
         if next_link is None:
             return document
@@ -168,37 +163,31 @@ def get_users(endpoint, access_token, get_new_token):
 
 
 def get_page(session, url, get_new_token):
-    """Return the page at the URL as a dict. If Graph rejects the access token, get a new one once.
-
-    Raises requests.RequestException if Graph refuses the request or can't be reached.
-    """
+    """Return the page at the URL as a dict. Raise requests.RequestException if that fails."""
     try:
         return call_with_retries(lambda: get_json(session, url))
     except requests.HTTPError as error:
         if error.response.status_code != 401:
             raise
-    # The access token has expired or was revoked.
+    # The access token expired or was revoked. Try once more with a new one.
     session.headers["Authorization"] = "Bearer " + get_new_token()
     return call_with_retries(lambda: get_json(session, url))
 
 
 def call_with_retries(function):
-    """Return what the function returns. After a transient error, wait and call it again.
-
-    Raises requests.RequestException if it fails in another way, or after the last retry.
-    """
+    """Return the function's result. Raise its error if a retry can't help or the last one fails."""
     for wait in RETRY_WAITS:
         try:
             return function()
         except requests.HTTPError as error:
-            # Any other Retry-After, such as a date, counts as none.
+            # Ignore a Retry-After that isn't a number of seconds, such as a date.
             retry_after = error.response.headers.get("Retry-After", "")
             seconds = int(retry_after) if re.match("[0-9]{1,9}$", retry_after) else 0
             if error.response.status_code not in TRANSIENT_STATUSES or seconds > MAX_RETRY_AFTER:
                 raise
             time.sleep(max(wait, seconds))
         except requests.RequestException as error:
-            # There's no response, or it isn't usable.
+            # There's no usable response.
             if any(text in "%s" % error for text in PERMANENT_ERRORS):
                 raise
             time.sleep(wait)
@@ -208,8 +197,8 @@ def call_with_retries(function):
 def get_json(session, url):
     """Send one GET request to the URL, and return the JSON object as a dict.
 
-    Raises requests.HTTPError if the status isn't 200. Raises requests.RequestException if there's
-    no response, or if the response isn't a JSON object or contains an error.
+    Raise requests.HTTPError if the status isn't 200. Raise another requests.RequestException if
+    there's no response, or if it isn't a JSON object or contains an error.
     """
     response = session.get(url, timeout=TIMEOUT, allow_redirects=False)
     try:
@@ -232,10 +221,7 @@ def get_json(session, url):
 
 
 def print_json(document):
-    """Write the document to stdout as indented JSON in UTF-8.
-
-    Raises OSError if it can't write to stdout.
-    """
+    """Write the document to stdout as indented JSON in UTF-8. Raise OSError if that fails."""
     # Closing this file object flushes it, so a full disk raises an error here. stdout stays open.
     # UTF-8 can't encode an unpaired surrogate. "backslashreplace" writes it as a JSON escape.
     with io.open(
@@ -243,19 +229,19 @@ def print_json(document):
     ) as stdout:
         if stdout.isatty():
             stdout.write("Users from graph: ")
-        # json.dump does the same in Python 3. In Python 2.7, some of its pieces are bytes.
+        # In Python 3, json.dump is enough. In Python 2.7, it writes some pieces as bytes.
         for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
             stdout.write("" + piece)
         stdout.write("\n")
 
 
 def ask_for_password(config, result):
-    """Return the password that the user types. If a saved sign-in was refused, say why first.
+    """Return the password that the user types, or None if it isn't needed or can't be typed.
 
-    Return None if MSAL's result has an access token, if there's a password in config, or if stdin
-    or stderr isn't a terminal, because a scheduled job must not wait at a prompt.
+    If Entra has refused the saved sign-in, first show why.
     """
     signed_in = result and "access_token" in result
+    # Without a terminal, a scheduled job must not wait at a prompt.
     if signed_in or config.get("password") or not os.isatty(0) or not os.isatty(2):
         return None
     if result:
@@ -267,14 +253,14 @@ def ask_for_password(config, result):
 
 
 def check_result(result, password_missing=False):
-    """Raise RuntimeError if MSAL's result has no access token. Its text says why and what to do."""
+    """Raise RuntimeError if MSAL's result has no access token. The message says why."""
     if result and "access_token" in result:
         return
     lines = []
     if password_missing:
         lines.append(
-            'no saved sign-in works, and there\'s no password. Add "password" to the settings. Or'
-            ' set "token_cache", and run this script once in a terminal.'
+            'no saved sign-in works, and there\'s no password. Add "password" to the settings, or'
+            ' set "token_cache" and run this script once in a terminal.'
         )
     if result is not None:
         for key in ("error", "error_description", "correlation_id"):
@@ -283,10 +269,7 @@ def check_result(result, password_missing=False):
 
 
 def renew_access_token(app, config):
-    """Return a new access token, because Graph has rejected the current one, and save it.
-
-    If the sign-in fails, log an error and exit, as main does if the first sign-in fails.
-    """
+    """Return a new access token after Graph rejects one. If the sign-in fails, log why and exit."""
     with exit_on_error("Could not sign in", status=1):
         result = acquire_token(app, config, force_refresh=True)
         check_result(result, password_missing=not config.get("password"))
@@ -295,10 +278,7 @@ def renew_access_token(app, config):
 
 
 def load_settings(path):
-    """Return the settings in the file as a dict. "token_cache" is an absolute path.
-
-    Raises OSError if the file can't be read, and ValueError if the settings are invalid.
-    """
+    """Return the settings as a dict. Raise OSError if unreadable, ValueError if invalid."""
     with open(path, "rb") as settings_file:  # In Python 3, json detects the encoding of bytes.
         config = json.load(settings_file)
     if not isinstance(config, dict):
@@ -319,17 +299,14 @@ def load_settings(path):
     if problems:
         raise ValueError("; ".join(problems))
     if config.get("token_cache"):
-        token_cache = os.path.expanduser(config["token_cache"])  # ~ is the home folder.
-        # realpath() follows a symbolic link, so save_token_cache() replaces the link's target.
+        token_cache = os.path.expanduser(config["token_cache"])
+        # realpath follows a symbolic link, so save_token_cache replaces the link's target.
         config["token_cache"] = os.path.realpath(os.path.join(os.path.dirname(path), token_cache))
     return config
 
 
 def load_token_cache(path):
-    """Return MSAL's token cache from the file. If there's no file, return an empty cache.
-
-    Raises OSError if the file can't be read, and ValueError if it isn't a token cache.
-    """
+    """Return a saved or new token cache. Raise OSError if unreadable, ValueError if invalid."""
     cache = msal.SerializableTokenCache()
     if path and os.path.exists(path):
         if not os.path.isfile(path):
@@ -346,34 +323,29 @@ def load_token_cache(path):
 
 
 def is_token_cache(contents):
-    """Return whether the file's contents are empty or JSON that MSAL can have saved.
-
-    MSAL saves sections, each a JSON object. If there's a token, there's an "AccessToken" section.
-    """
+    """Return whether the file's contents are empty or look like a token cache from MSAL."""
     try:
         sections = json.loads(contents or "{}")
     except ValueError:
         return False
+    # Each section is a JSON object. If there's a token, there's an "AccessToken" section.
     if not isinstance(sections, dict) or (sections and "AccessToken" not in sections):
         return False
     return all(isinstance(section, dict) for section in sections.values())
 
 
 def save_token_cache(cache, path):
-    """Save the token cache if it has changed and there's a path. If that fails, log why.
-
-    Return whether the cache is saved or didn't need to be.
-    """
+    """Save the token cache if it changed. Return True, or log why that failed and return False."""
     if not path or not cache.has_state_changed:
         return True
     try:
         # On Linux and macOS, only the owner can read a file that tempfile creates. The rename
-        # replaces the old file in one step, so another run never reads an incomplete cache.
+        # replaces the old file in one step, so no other run reads an incomplete token cache.
         new_file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False)
         try:
             with new_file:
                 new_file.write(cache.serialize().encode("utf-8"))
-            replace = getattr(os, "replace", os.rename)  # Python 2.7 doesn't have os.replace.
+            replace = getattr(os, "replace", os.rename)  # Python 2.7 has no os.replace.
             replace(new_file.name, path)
         finally:
             if os.path.exists(new_file.name):  # The write or the rename failed.
@@ -385,7 +357,7 @@ def save_token_cache(cache, path):
 
 
 def parse_arguments(description=__doc__):
-    """Return the command-line arguments, and set up logging to stderr."""
+    """Set up logging to stderr, and return the command-line arguments. Exit if they're invalid."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -394,8 +366,7 @@ def parse_arguments(description=__doc__):
         "-v", "--verbose", action="store_true", help="show debug logs, which can contain secrets"
     )
     args = parser.parse_args()
-    # The script logs its messages as CRITICAL. All other messages, including those from the MSAL
-    # and requests libraries, have lower levels and appear only with -v.
+    # This script logs errors as CRITICAL. Other messages, such as MSAL's, appear only with -v.
     level = logging.DEBUG if args.verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="%(message)s")
     return args
@@ -413,11 +384,11 @@ def exit_on_error(what_failed, status):
 
 
 def get_reason(error):
-    """Return the text of the exception without the parts that can contain a secret."""
+    """Return the exception's text without the parts that can contain a secret."""
     # If MSAL can't read the tenant's configuration, only the exception's context says why.
     cause = getattr(error, "__context__", None)
     for exception in (error, cause):
-        # Python quotes a part of a proxy URL that isn't a valid host.
+        # If a proxy URL has an invalid host, Python quotes a part that can contain the password.
         quotes_host = type(exception) is ValueError and re.search("IPv|NFKC", "%s" % exception)
         if quotes_host or isinstance(exception, (InvalidURL, UnicodeEncodeError)):
             return "a setting or a proxy environment variable has an invalid URL or character"
@@ -425,8 +396,7 @@ def get_reason(error):
     if isinstance(cause, ValueError):
         reason = "%s\n%s" % (reason, cause)
     if not isinstance(error, requests.RequestException):
-        # AD FS, a company's own sign-in server, returns XML that can contain a token, and MSAL can
-        # quote it. Hide everything from the first < to the last >.
+        # MSAL can quote XML from AD FS, a company's own sign-in server. The XML can hold a token.
         reason = re.sub("(?s)<.*>", "<...>", reason)
     return reason or repr(error)
 
