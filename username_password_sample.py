@@ -60,12 +60,13 @@ REQUIRED_SETTINGS = ("authority", "client_id", "username", "scope", "endpoint")
 OPTIONAL_SETTINGS = ("password", "token_cache")
 TEXT_TYPE = type("")  # This is str in Python 3 and unicode in Python 2.7.
 
-TIMEOUT = (10, 30)  # Wait this many seconds to connect to one IP address, and for more data.
+TIMEOUT = (10, 30)  # Wait this many seconds for a connection to an IP address, and for data.
 RETRY_WAITS = (2, 4, 8)  # Wait at least this many seconds before each retry.
 MAX_RETRY_AFTER = 300  # If Retry-After is more seconds than this, don't retry.
 TRANSIENT_STATUSES = (429, 500, 502, 503, 504)
 # A retry can't fix these errors, and repeated wrong passwords can lock a proxy account.
 PERMANENT_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "Tunnel connection failed: 407")
+INVALID_HOST = "IPv6 URL|IPv4 or IPv6|IPv4 address|IPvFuture|NFKC"  # In messages from Python.
 MAX_CONTENT = 1024  # Show at most this many characters of an error response that isn't JSON.
 
 
@@ -77,7 +78,8 @@ def main():
         cache = load_token_cache(config.get("token_cache"))
 
     with exit_on_error("Could not sign in", status=1):
-        # This downloads the tenant's configuration and sends no password, so it can be retried.
+        # This downloads the tenant's configuration. Unlike the sign-in, it sends no password, so a
+        # retry can't lock the account.
         app = call_with_retries(
             lambda: msal.PublicClientApplication(
                 config["client_id"],
@@ -87,7 +89,7 @@ def main():
             )
         )
         result = acquire_token(app, config)
-        typed_password = ask_for_password(config, result)
+        typed_password = ask_for_password_if_needed(config, result)
         if typed_password:
             config["password"] = typed_password  # Renewing the access token might need it.
             result = acquire_token(app, config)
@@ -146,14 +148,15 @@ def get_users(endpoint, access_token, get_new_token):
         page = get_page(session, next_link, get_new_token)
         links_read.add(next_link)
         next_link = page.pop("@odata.nextLink", None)
-        if len(links_read) == 1 and next_link is None and "value" not in page:
-            return page  # The response is one object, such as the signed-in user, not a list.
+        is_only_page = len(links_read) == 1 and next_link is None
+        if is_only_page and "value" not in page:
+            return page  # It's one object, such as the signed-in user, and not a list.
         if not isinstance(page.get("value"), list):
             raise ValueError('"value" is missing or isn\'t a list on a page')
-        users.extend(page["value"])
+        users.extend(page.pop("value"))
         document.update(page)  # Other keys, such as "@odata.context", keep their last value.
-        document["value"] = users
         if next_link is None:
+            document["value"] = users
             return document
         # Never send the access token to another host.
         if not "{}".format(next_link).lower().startswith(root_url):
@@ -187,7 +190,7 @@ def call_with_retries(function):
                 raise
             time.sleep(max(wait, seconds))
         except requests.RequestException as error:
-            # There's no usable response.
+            # There's no response, or get_json can't use it.
             if any(text in "%s" % error for text in PERMANENT_ERRORS):
                 raise
             time.sleep(wait)
@@ -235,7 +238,7 @@ def print_json(document):
         stdout.write("\n")
 
 
-def ask_for_password(config, result):
+def ask_for_password_if_needed(config, result):
     """Return the password that the user types, or None if it isn't needed or can't be typed.
 
     If Entra has refused the saved sign-in, first show why.
@@ -245,7 +248,7 @@ def ask_for_password(config, result):
     if signed_in or config.get("password") or not os.isatty(0) or not os.isatty(2):
         return None
     if result:
-        logging.critical("The saved sign-in no longer works: %s", result.get("error_description"))
+        logging.critical("The saved sign-in was refused: %s", result.get("error_description"))
     try:
         return getpass.getpass("Password for {}: ".format(config["username"]))
     except EOFError:
@@ -387,11 +390,13 @@ def get_reason(error):
     """Return the exception's text without the parts that can contain a secret."""
     # If MSAL can't read the tenant's configuration, only the exception's context says why.
     cause = getattr(error, "__context__", None)
+    safe_reason = "a setting or a proxy environment variable has an invalid URL or character"
     for exception in (error, cause):
-        # If a proxy URL has an invalid host, Python quotes a part that can contain the password.
-        quotes_host = type(exception) is ValueError and re.search("IPv|NFKC", "%s" % exception)
-        if quotes_host or isinstance(exception, (InvalidURL, UnicodeEncodeError)):
-            return "a setting or a proxy environment variable has an invalid URL or character"
+        if isinstance(exception, (InvalidURL, UnicodeEncodeError)):
+            return safe_reason
+        # If a proxy URL has an invalid host, such as "[pass]word@host", Python quotes a part of it.
+        if type(exception) is ValueError and re.search(INVALID_HOST, "%s" % exception):
+            return safe_reason
     reason = "%s" % error
     if isinstance(cause, ValueError):
         reason = "%s\n%s" % (reason, cause)
