@@ -150,7 +150,11 @@ def list_scenarios():
         for name, scenario in SCENARIOS.items():
             if not name.startswith("AADSTS"):
                 print("{:29}{}".format(name, scenario.summary))
-        print("{:29}Entra's error with one of these codes: {}".format("AADSTS...", " ".join(codes)))
+        print(
+            "{:29}Entra refuses the sign-in with one of these codes: {}".format(
+                "AADSTS...", " ".join(codes)
+            )
+        )
         sys.stdout.flush()
         return 0
     except OSError as error:

@@ -73,7 +73,7 @@ def test_users_on_the_other_pages_are_kept_if_a_page_is_empty(graph_answers, run
     assert users_of(run()) == [number for number in (1, 2, 3) if number != place + 1]
 
 
-def test_other_keys_are_kept_with_the_values_of_the_last_page(graph_answers, run):
+def test_other_keys_have_the_values_from_the_last_page(graph_answers, run):
     graph_answers(
         {"@odata.context": "c", "@odata.count": 2, "value": [1], "@odata.nextLink": next_page(2)},
         {"@odata.count": 3, "value": [2], "@odata.deltaLink": "d"},
@@ -283,7 +283,7 @@ LASTING = {  # The answer, and the text under "Content:".
 
 
 @pytest.mark.parametrize("fault", LASTING)
-def test_lasting_fault_is_reported_with_its_content_after_the_retries(
+def test_fault_that_persists_through_all_retries_is_reported_with_its_content(
     tenant, graph_answers, run, fault
 ):
     answer, content = LASTING[fault]
@@ -359,7 +359,7 @@ def test_run_ends_at_once_if_retry_after_is_above_the_maximum(tenant, run):
     assert tenant.steps().count("graph") == 1
 
 
-def test_maximum_of_retry_after_is_waited(tenant, run):
+def test_sample_waits_if_retry_after_equals_the_maximum(tenant, run):
     busy = tenant.graph.error(429, "TooManyRequests", "", Retry_After="0")
     tenant.replace("graph", busy, then_happy=True)
     users_of(run(constants=dict(NO_WAITS, MAX_RETRY_AFTER=0)))
@@ -370,7 +370,7 @@ def test_maximum_of_retry_after_is_waited(tenant, run):
     ["²", "9" * 5000, "1234567890", "-301", "301.5", "Wed, 25 Nov 2026 07:28:00 GMT"],
     ids=["superscript", "5,000 digits", "ten digits", "negative", "fraction", "date"],
 )
-def test_retry_after_that_is_not_a_whole_number_of_seconds_counts_as_none(tenant, run, retry_after):
+def test_retry_after_that_is_not_a_whole_number_of_seconds_is_ignored(tenant, run, retry_after):
     busy = tenant.graph.error(429, "TooManyRequests", "", Retry_After=retry_after)
     tenant.replace("graph", busy)
     result = run(constants=NO_WAITS)

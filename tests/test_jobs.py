@@ -91,7 +91,7 @@ def assert_new_lists(clone):
 
 
 @needs_flock
-def test_guide_leads_from_a_clone_to_private_lists(clone):
+def test_following_the_guide_from_a_clone_creates_private_lists(clone):
     clone.run(block("linux-install"))
     assert clone.parameters.stat().st_mode & 0o777 == 0o600
     clone.configure(
@@ -138,7 +138,7 @@ def test_failed_second_step_keeps_the_lists(job):
 
 
 @needs_flock
-def test_full_disk_keeps_the_lists(job):
+def test_lists_survive_a_full_disk(job):
     with job.tenant() as tenant:
         # Files can't grow, and the signal that would end the programs is ignored.
         status, _ = run_job(job, tenant, "trap '' XFSZ; ulimit -f 0")
@@ -178,14 +178,14 @@ def test_second_run_at_the_same_time_is_refused(job):
 
 
 @needs_flock
-def test_lock_ends_with_the_run_that_holds_it(job):
+def test_lock_is_released_when_the_run_that_holds_it_ends(job):
     with job.tenant() as tenant:
         assert run_job(job, tenant, "(exec 9> nightly.lock; flock 9; kill -9 $BASHPID)")[0] == 0
     assert_new_lists(job)
 
 
 @needs_flock
-def test_run_that_hangs_ends(job):
+def test_run_that_hangs_is_stopped(job):
     script = job.folder / "nightly.sh"
     script.write_text(readme.changed(script.read_text(), "timeout 1h", "timeout 1"))
     with job.tenant() as tenant:
@@ -195,7 +195,7 @@ def test_run_that_hangs_ends(job):
 
 
 @needs_flock
-def test_job_finds_its_folder_in_spite_of_cdpath(job):
+def test_job_finds_its_folder_even_if_cdpath_is_set(job):
     elsewhere = job.folder / "elsewhere" / job.folder.name
     elsewhere.mkdir(parents=True)
     command = "cd .. && CDPATH={} {}/nightly.sh".format(elsewhere.parent, job.folder.name)
@@ -297,7 +297,7 @@ def test_column_without_any_value_is_reported(to_csv, user):
     assert "department" in to_csv([user])
 
 
-def test_empty_list_becomes_a_header(to_csv):
+def test_empty_list_becomes_just_a_header_row(to_csv):
     assert to_csv([]) == []
 
 
@@ -333,7 +333,7 @@ def test_device_code_can_be_tried_on_the_local_tenant(device_clone):
     assert "Signed in as" in decode(done.stdout)
 
 
-def test_device_code_that_cannot_be_saved_is_a_failure(device_clone):
+def test_device_code_sign_in_that_cannot_be_saved_is_a_failure(device_clone):
     device_clone.configure(password=None, token_cache="no/such/folder/cache.json")
     with device_clone.tenant() as tenant:
         status, stdout, stderr = device_code(device_clone, tenant)
@@ -341,7 +341,7 @@ def test_device_code_that_cannot_be_saved_is_a_failure(device_clone):
     assert "no/such/folder" in stderr
 
 
-def test_device_code_of_another_account_is_not_saved(device_clone):
+def test_device_code_sign_in_with_another_account_is_not_saved(device_clone):
     with device_clone.tenant("alternate-login") as tenant:
         status, stdout, stderr = device_code(device_clone, tenant)
     assert (status, "Signed in as" in stdout, stderr.count("\n")) == (1, False, 1)
@@ -358,14 +358,14 @@ def test_refused_device_code_is_reported(device_clone, scenario):
 
 
 @pytest.mark.parametrize("path", ["", "missing.json", "README.md", "parameters.json"])
-def test_device_code_with_unusable_settings_ends_with_status_2(device_clone, path):
+def test_device_code_program_exits_with_2_if_the_settings_are_unusable(device_clone, path):
     with device_clone.tenant() as tenant:
         status, stdout, stderr = device_code(device_clone, tenant, path)
         assert (status, stdout, tenant.requests) == (2, "", [])
     assert path in stderr
 
 
-def test_device_code_does_not_replace_a_file_that_is_not_a_token_cache(device_clone):
+def test_device_code_program_does_not_replace_a_file_that_is_not_a_token_cache(device_clone):
     device_clone.configure(password=None, token_cache="parameters.json")
     with device_clone.tenant() as tenant:
         status, _, stderr = device_code(device_clone, tenant)
@@ -419,7 +419,7 @@ def test_app_can_be_tried_on_the_local_tenant(app_clone):
     assert len(users_in(app_clone.run(block("app-only-local")))) == 3
 
 
-def test_app_lists_the_same_users_as_the_password(app_clone, app_tenant):
+def test_app_lists_the_same_users_as_a_password_sign_in(app_clone, app_tenant):
     app_tenant.directory.user_count = 2500
     by_password = users_in(app_clone.run(block("run"), app_tenant))
     assert users_in(app_only(app_clone, app_tenant)) == by_password
@@ -427,7 +427,7 @@ def test_app_lists_the_same_users_as_the_password(app_clone, app_tenant):
 
 
 @needs_flock
-def test_job_makes_the_same_lists_after_its_one_change(app_clone, app_tenant):
+def test_job_with_its_one_change_makes_the_same_lists_as_before(app_clone, app_tenant):
     app_clone.run(block("linux-job"))
     assert run_job(app_clone, app_tenant) == (0, "")
     before = app_clone.users(), csv_rows(app_clone)
@@ -487,7 +487,7 @@ def test_app_retries_a_page_that_is_cut_off(app_clone, app_tenant):
     assert len(users_in(app_only(app_clone, app_tenant))) == 3
 
 
-def test_app_shows_what_graph_refuses(app_clone, app_tenant):
+def test_app_shows_why_graph_refuses_a_request(app_clone, app_tenant):
     refusal = app_tenant.graph.error(403, "Authorization_RequestDenied", "No.")
     app_tenant.replace("graph", refusal)
     assert "Authorization_RequestDenied" in app_only_error(app_clone, app_tenant)

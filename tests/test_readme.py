@@ -117,7 +117,7 @@ def test_terminal_shows_what_the_readme_shows(clone, output, command):
     assert without_ids(printed).startswith(without_ids(block(output, "text")))
 
 
-def test_check_of_the_settings_leads_to_a_run(clone):
+def test_settings_that_pass_the_check_work_in_a_run(clone):
     clone.configure()
     checked = clone.run(block("check-settings"))
     assert (checked.returncode, checked.stderr) == (0, b"")
@@ -162,7 +162,7 @@ def test_basic_profile_has_the_properties_that_the_readme_lists():
 
 
 @pytest.mark.parametrize("with_filter", [True, False], ids=["filter", "no filter"])
-def test_example_lists_these_properties_of_these_users(clone, with_filter):
+def test_example_lists_the_expected_properties_of_the_expected_users(clone, with_filter):
     config = readme.settings("example")
     if not with_filter:
         config["endpoint"] = config["endpoint"].partition("&$filter")[0]
@@ -173,7 +173,7 @@ def test_example_lists_these_properties_of_these_users(clone, with_filter):
     assert len(users) == (3 if with_filter else 5)
 
 
-def test_me_shows_only_the_account(clone):
+def test_me_shows_only_the_account_that_signs_in(clone):
     (row,) = [row for row in rows("Setting") if row[0] == "`endpoint`"]
     clone.configure(endpoint=code(row[2])[0], scope=["User.Read"])
     done = clone.run(block("check-settings"))
@@ -246,7 +246,7 @@ CODES = [word for row in ERRORS for word in code(row[0]) if re.fullmatch(r"AADST
 NAMED = [cause for row in ERRORS for cause in code(row[3]) if not cause.startswith('"')]
 
 
-def test_every_failing_scenario_is_in_a_row():
+def test_every_failing_scenario_is_in_a_row_of_a_troubleshooting_table():
     failing = {name for name, scenario in SCENARIOS.items() if not scenario.succeeds}
     assert failing <= set(NAMED + CODES)
 
@@ -292,7 +292,7 @@ def run_mistake(mistake, tmp_path):
 
 
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[3].replace("`", ""))
-def test_each_cause_in_a_row_shows_a_word_of_the_row(tmp_path, row):
+def test_each_cause_in_a_troubleshooting_row_shows_a_word_from_that_row(tmp_path, row):
     words, causes = code(row[0]), code(row[3])
     messages = []
     for number, cause in enumerate(causes):

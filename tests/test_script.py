@@ -16,7 +16,7 @@ NODES = ast.parse(SOURCE).body
 FUNCTIONS = [node.name for node in NODES if isinstance(node, ast.FunctionDef)]
 
 
-def test_the_sign_in_and_the_listing_follow_main():
+def test_sign_in_and_listing_functions_come_after_main():
     assert FUNCTIONS[:3] == ["main", "acquire_token", "get_users"]
 
 

@@ -74,7 +74,9 @@ def test_json_that_is_not_an_object_is_reported(problem, parameters, contents):
     ],
     ids=["empty", "backslash", "missing comma", "not Unicode"],
 )
-def test_invalid_json_is_reported_with_its_place(problem, parameters, contents, place):
+def test_invalid_json_is_reported_with_the_position_of_the_error(
+    problem, parameters, contents, place
+):
     path = parameters(contents)
     message = problem(path=path)
     assert path in message
@@ -87,13 +89,13 @@ def test_invalid_json_is_reported_with_its_place(problem, parameters, contents, 
     [{}, *[dict(shipped_settings(), **dict.fromkeys(REQUIRED, v)) for v in ("", None, [])]],
     ids=["missing", "empty string", "null", "empty list"],
 )
-def test_all_missing_or_empty_settings_are_reported_at_once(problem, parameters, settings):
+def test_all_missing_or_empty_settings_are_reported_together(problem, parameters, settings):
     message = problem(path=parameters(json.dumps(settings).encode()))
     assert all('"{}"'.format(key) in message for key in REQUIRED)
 
 
 @pytest.mark.py27
-def test_problems_of_every_kind_are_reported_at_once(problem):
+def test_problems_of_every_kind_are_reported_together(problem):
     message = problem(
         authority="http://login.microsoftonline.com/organizations",
         client_id="",
@@ -140,7 +142,7 @@ def test_urls_can_be_uppercase(run):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_encodings_of_windows_editors_are_read(run, parameters, encoding):
+def test_files_in_the_encodings_of_windows_editors_can_be_read(run, parameters, encoding):
     text = PARAMETERS.read_text(encoding="utf-8")
     users_of(run(path=parameters(text.encode(encoding))))
 

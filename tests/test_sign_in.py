@@ -233,7 +233,7 @@ def test_broken_sign_in_service_is_reported(tenant, run, step, fault):
     assert len(result.stderr) > len(SIGN_IN_FAILED) + 1
 
 
-def test_outage_before_the_sign_in_is_waited_out(tenant, run):
+def test_sample_waits_out_an_outage_before_the_sign_in(tenant, run):
     broken = [HANG_UP] * (MSAL_TRIES * (TRIES - 1))
     tenant.replace("discovery", *broken, then_happy=True)
     users_of(run(constants=NO_WAITS))
@@ -241,7 +241,7 @@ def test_outage_before_the_sign_in_is_waited_out(tenant, run):
 
 
 @pytest.mark.parametrize("answer", [HANG_UP, SILENCE], ids=["hang up", "silence"])
-def test_lasting_outage_before_the_sign_in_is_reported_after_the_retries(tenant, run, answer):
+def test_persistent_outage_before_the_sign_in_is_reported_after_the_retries(tenant, run, answer):
     tenant.replace("discovery", answer)
     result = run(constants=dict(NO_WAITS, TIMEOUT=[20, 0.3]))
     assert result.status == 1
@@ -284,7 +284,7 @@ def change_certificate(tenant):
     [(change_certificate, "CERTIFICATE_VERIFY_FAILED"), (SCENARIOS["proxy-login"], "407")],
     ids=["untrusted certificate", "proxy login"],
 )
-def test_lasting_network_error_is_not_retried(tenant, run, change, word):
+def test_permanent_network_error_is_not_retried(tenant, run, change, word):
     change(tenant)
     result = run(constants=NO_WAITS)
     assert result.status == 1

@@ -66,7 +66,7 @@ def test_list_shows_every_scenario_and_every_code(options):
 
 @posix
 @pytest.mark.parametrize("reader", ["none", "full disk"])
-def test_list_reports_only_a_disk_that_is_full(reader):
+def test_list_reports_no_write_error_except_a_full_disk(reader):
     read_end, stdout = os.pipe()
     os.close(read_end)
     if reader == "full disk":

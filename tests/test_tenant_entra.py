@@ -75,7 +75,7 @@ REFUSED = {  # The request, and the AADSTS code of the answer.
 
 
 @pytest.mark.parametrize("request_, code", REFUSED.values(), ids=REFUSED)
-def test_entra_refuses_it(request_, code):
+def test_entra_refuses_what_the_real_service_refuses(request_, code):
     status, answer = ask(request_)
     assert (status, answer["error_codes"]) == (400, [code])
     assert answer["error_description"].startswith("AADSTS{}: ".format(code))
@@ -89,7 +89,7 @@ def test_msal_shows_what_is_wrong_with_the_authority(ending):
     assert "'{}' is wrong".format(LOGIN_URL + ending) in str(raised.value.__context__)
 
 
-def test_ad_fs_refuses_another_password_than_the_tenants():
+def test_ad_fs_refuses_any_password_other_than_the_tenants():
     with own_tenant("federated") as tenant:
         app = public_app(tenant)
         assert "access_token" in sign_in_with_password(app)
@@ -160,7 +160,7 @@ def app_token(tenant, proof, scope=GRAPH_URL + "/.default", authority=LOGIN_URL)
     return app.acquire_token_for_client([scope])
 
 
-def test_app_with_a_certificate_reads_all_properties_but_not_me(app_tenant, certificate):
+def test_app_with_a_certificate_can_read_all_properties_but_cannot_use_me(app_tenant, certificate):
     result = app_token(app_tenant, credential(certificate))
     assert not {"refresh_token", "id_token"} & set(result)
     session = new_session(app_tenant)
@@ -212,7 +212,7 @@ PASSWORD = {"50126", "90023", "9001023"}
 APP = {"7000112", "700016", "50196"}
 
 
-def test_each_code_is_a_scenario():
+def test_each_code_of_the_table_has_a_scenario():
     named = {name for name in SCENARIOS if name.startswith("AADSTS")}
     assert named == {"AADSTS" + code for code in CODES}
     saved = {"AADSTS" + code for code in SAVED_SIGN_IN}

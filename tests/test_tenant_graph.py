@@ -65,7 +65,7 @@ for _top in ("0", "1000", "-1", "all", ""):
 
 
 @pytest.mark.parametrize("requests_, refusal, word", REFUSED.values(), ids=REFUSED)
-def test_graph_refuses_it(requests_, refusal, word):
+def test_graph_refuses_what_the_real_service_refuses(requests_, refusal, word):
     status, answer = ask(*requests_)
     assert (status, answer["error"]["code"]) == refusal
     assert word in answer["error"]["message"]

@@ -68,21 +68,21 @@ for reason in REASONS.values():
 
 @scenario
 def federated_wrong_password(tenant):
-    """The AD FS refuses the password."""
+    """AD FS refuses the password."""
     tenant.entra.realm = "Federated"
     tenant.replace("wstrust", WRONG_PASSWORD)
 
 
 @scenario
 def federation_without_ws_trust(tenant):
-    """The account signs in at a service that has SAML, but not WS-Trust."""
+    """The account signs in at a service that supports SAML but not WS-Trust."""
     tenant.entra.realm = "Federated"
     tenant.entra.ws_trust = ""
 
 
 @scenario
 def adfs_page(tenant):
-    """The AD FS answers every request with a web page."""
+    """AD FS answers every request with a web page."""
     tenant.entra.realm = "Federated"
     page = b'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>Sign in</body></html>'
     tenant.replace("mex", Answer(200, page, HTML))
@@ -116,7 +116,7 @@ def sign_in_page(tenant):
 
 @scenario(succeeds=True)
 def federated(tenant):
-    """An AD FS checks the password."""
+    """AD FS checks the password."""
     tenant.entra.realm = "Federated"
 
 
