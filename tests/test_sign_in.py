@@ -356,6 +356,12 @@ def test_typed_password_is_used_again_without_another_prompt(tenant, type_at_pro
 
 
 @posix
+def test_wrong_password_in_the_settings_does_not_lead_to_a_prompt(type_at_prompt):
+    result = type_at_prompt(password="wrong")
+    assert (result.status, PROMPT in result.stderr) == (1, False)
+
+
+@posix
 @pytest.mark.parametrize("stream", ["stdin", "stderr"])
 def test_no_prompt_appears_unless_stdin_and_stderr_are_terminals(tenant, start, stream):
     import pty
