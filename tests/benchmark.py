@@ -45,7 +45,6 @@ ROWS = [
     ("50,000 users", 50000, 0, "", 3),
     ("50,000 users, $top=999", 50000, 0, "?$top=999", 3),
 ]
-SCOPES = (["User.ReadBasic.All"], ["user.readbasic.all"])
 
 
 def measure(program, parameters, env):
@@ -84,17 +83,6 @@ def compare(row, folder):
     return seconds, memory
 
 
-def token_requests(scope, folder):
-    """Return how many token requests a listing of 100 pages makes with this scope."""
-    parameters = Path(folder, "parameters.json")
-    settings = json.loads(PARAMETERS.read_text(encoding="utf-8"))
-    parameters.write_text(json.dumps(dict(settings, scope=scope)), encoding="utf-8")
-    with LocalTenant(load(PARAMETERS)) as tenant:
-        tenant.directory.user_count = 10000
-        measure(SAMPLE, parameters, tenant.environment())
-        return tenant.steps().count("token")
-
-
 def main():
     """Print the table."""
     print("{:28}{:>10}{:>11}{:>7}{:>12}{:>12}".format("", "sample", "baseline", "", "", "baseline"))
@@ -107,9 +95,6 @@ def main():
                     row[0], *seconds, ratio, *memory
                 )
             )
-        for scope in SCOPES:
-            count = token_requests(scope, folder)
-            print("100 pages with {}: {} token requests".format(json.dumps(scope), count))
 
 
 if __name__ == "__main__":

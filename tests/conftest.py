@@ -1,7 +1,6 @@
 """The fixtures: a local tenant where everything works, and the sample's command run against it."""
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -14,15 +13,14 @@ from helpers import (  # noqa: E402
     SAMPLE_PYTHON,
     Result,
     decode,
-    press_ctrl_c,
-    read_terminal,
+    run_on_terminal,
     sample_command,
     shipped_settings,
     shipped_tenant,
-    take_terminal,
 )
 
 STREAMS = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+POPEN_OPTIONS = ("stdin", "stdout", "stderr", "cwd", "preexec_fn")
 
 # A test run in the background ignores Ctrl+C, and so would the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -89,11 +87,7 @@ def start(command):
     started = []
 
     def start(*options, **more):
-        popen = {
-            key: more.pop(key)
-            for key in ("stdin", "stdout", "stderr", "cwd", "preexec_fn")
-            if key in more
-        }
+        popen = {key: more.pop(key) for key in POPEN_OPTIONS if key in more}
         argv, env = command(*options, **more)
         started.append(subprocess.Popen(argv, env=env, **popen))
         return started[-1]
@@ -104,79 +98,45 @@ def start(command):
         process.communicate()
 
 
-@pytest.fixture
-def check(tenant):
-    """Return a function that checks what every run guarantees and then returns the run's result."""
-
-    def check(status, stdout, stderr, verbose=False):
-        if not verbose:
-            for secret in tenant.directory.secrets:
-                assert secret.encode() not in stdout + stderr
-            assert b"Traceback" not in stderr
-        if status != 0:
-            assert stdout == b""
-        return Result(status, decode(stdout), decode(stderr))
-
-    return check
+def check(tenant, status, stdout, stderr, verbose=False):
+    """Check what every run guarantees, and return the run's result."""
+    if not verbose:
+        for secret in tenant.directory.secrets:
+            assert secret.encode() not in stdout + stderr
+        assert b"Traceback" not in stderr
+    if status != 0:
+        assert stdout == b""
+    return Result(status, decode(stdout), decode(stderr))
 
 
 @pytest.fixture
-def run(start, check):
+def run(tenant, start):
     """Return a function that runs the sample and returns its status, stdout, and stderr."""
 
     def run(*options, **more):
         process = start(*options, **{**STREAMS, **more})
         stdout, stderr = process.communicate(timeout=60)
         verbose = "-v" in options or "--verbose" in options
-        return check(process.returncode, stdout or b"", stderr or b"", verbose=verbose)
+        return check(tenant, process.returncode, stdout or b"", stderr or b"", verbose)
 
     return run
 
 
 @pytest.fixture
-def print_to_terminal(start):
-    """Return a function that runs the sample with stdout on a terminal and returns its result."""
-    pty = pytest.importorskip("pty")
-
-    def print_to_terminal(**more):
-        master, slave = pty.openpty()
-        process = start(stdout=slave, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, **more)
-        os.close(slave)
-        printed = read_terminal(master)
-        stderr = decode(process.stderr.read())
-        return Result(process.wait(), printed, stderr)
-
-    return print_to_terminal
-
-
-@pytest.fixture
-def type_at_prompt(tenant, start, check):
+def type_at_prompt(tenant, command):
     """Return a function that types keys at each password prompt and returns the result.
 
     Without keys, it types the right password. If the keys are None, it presses Ctrl+C. The
     result's stderr is everything that the terminal shows.
     """
-    pty = pytest.importorskip("pty")
 
     def type_at_prompt(keys="", **more):
-        if keys == "":
-            keys = tenant.directory.password + "\n"
-        master, slave = pty.openpty()
+        if keys is not None:
+            keys = (keys or tenant.directory.password + "\n").encode()
+        argv, env = command(**more)
         with tempfile.TemporaryFile() as stdout:
-            process = start(
-                stdin=slave, stdout=stdout, stderr=slave, preexec_fn=take_terminal, **more
-            )
-            os.close(slave)
-
-            def answer():
-                if keys is None:
-                    press_ctrl_c(process)
-                else:
-                    os.write(master, keys.encode())
-
-            screen = read_terminal(master, PROMPT, answer, times=2)
-            status = process.wait()
+            status, screen = run_on_terminal(argv, PROMPT, keys, stdout=stdout, env=env)
             stdout.seek(0)
-            return check(status, stdout.read(), screen.encode())
+            return check(tenant, status, stdout.read(), screen.encode())
 
     return type_at_prompt

@@ -1,5 +1,6 @@
 """Helpers that several test modules share: the sample's command, its results, and terminals."""
 
+import contextlib
 import json
 import os
 import runpy
@@ -21,6 +22,7 @@ SAMPLE_PYTHON = os.environ.get("SAMPLE_PYTHON", sys.executable)
 sample = SimpleNamespace(**runpy.run_path(str(SAMPLE)))  # The sample's constants.
 TRIES = 1 + len(sample.RETRY_WAITS)
 NO_WAITS = {"RETRY_WAITS": [0] * len(sample.RETRY_WAITS)}
+IMPATIENT = dict(NO_WAITS, TIMEOUT=[20, 1])  # A service that doesn't answer costs one second.
 
 SIGN_IN_FAILED = "Could not sign in: "
 CALL_FAILED = "Failed to call the Web Api: "
@@ -28,8 +30,6 @@ PROMPT = "Password for"
 LOGIN = "login.microsoftonline.com"
 GRAPH = "graph.microsoft.com"
 USERS = "https://graph.microsoft.com/v1.0/users"
-# If an environment variable has this name, requests uses its value as the proxy for Graph only.
-GRAPH_PROXY = "https://graph.microsoft.com_proxy"
 
 # The steps of a run, in order: first without a saved access token, and then with one.
 COLD_RUN = ["discovery", "instance", "realm", "token", "graph"]
@@ -58,17 +58,18 @@ def sample_command(*arguments, constants=None):
     return [SAMPLE_PYTHON, str(DRIVER), json.dumps(constants), *arguments]
 
 
-def run_program(program, *arguments, **options):
-    """Run the text of a program with the Python that runs the sample, and return its Result.
-
-    The program can import the sample.
-    """
-    env = dict(options.pop("env", os.environ), PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
-    command = [SAMPLE_PYTHON, "-W", "ignore", "-c", program, *arguments]
+def result_of(command, **options):
+    """Run a command to its end without input, and return its Result."""
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, **options
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=100, **options
     )
     return Result(done.returncode, decode(done.stdout), decode(done.stderr))
+
+
+def run_program(program, *arguments, env=os.environ):
+    """Run the text of a program, which can import the sample, and return its Result."""
+    env = dict(env, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
+    return result_of([SAMPLE_PYTHON, "-W", "ignore", "-c", program, *arguments], env=env)
 
 
 def decode(output):
@@ -80,6 +81,30 @@ def users_of(result):
     """Return the users that a successful run has printed."""
     assert (result.status, result.stderr) == (0, "")
     return json.loads(result.stdout)["value"]
+
+
+def sign_in_error(result):
+    """Return the reason that a run shows for its failed sign-in."""
+    return _reason(result, SIGN_IN_FAILED)
+
+
+def call_error(result):
+    """Return the reason that a run shows for its failed call of Graph."""
+    return _reason(result, CALL_FAILED)
+
+
+def _reason(result, failure):
+    """Return what follows the failure in stderr. The run has status 1 and starts with it."""
+    assert (result.status, result.stderr[: len(failure)]) == (1, failure), result.stderr
+    reason = result.stderr[len(failure) :]
+    assert reason.strip()
+    return reason
+
+
+def settings_error(result, tenant):
+    """Return the message of a run that has failed with one line, before any request."""
+    assert (result.status, result.stderr.count("\n"), tenant.requests) == (2, 1, [])
+    return result.stderr
 
 
 def user_numbers(result):
@@ -117,40 +142,39 @@ def take_terminal():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def read_terminal(master, prompt="", answer=None, times=1):
+def read_terminal(master, prompt="", answer=None):
     """Return everything that is printed to a terminal until its last program has ended.
 
-    Call answer when the prompt appears, but not more often than this number of times.
+    Call answer at the first and the second prompt.
     """
     printed = b""
     answers = 0
-    try:
-        while True:
-            more = os.read(master, 65536)
-            if not more:
-                break
+    # On Linux, reading from a closed terminal raises an error.
+    with contextlib.suppress(OSError):
+        for more in iter(lambda: os.read(master, 65536), b""):
             printed += more
-            if answer and answers < times and printed.count(prompt.encode()) > answers:
+            if answer and answers < min(2, printed.count(prompt.encode())):
                 answers += 1
                 answer()
-    except OSError:  # On Linux, reading from a closed terminal raises an error.
-        pass
     os.close(master)
     return decode(printed)
 
 
 def run_on_terminal(command, prompt="", keys=b"", **options):
-    """Run a command on a terminal. When the prompt appears, type the keys.
+    """Run a command on a terminal. At each prompt, type the keys, or press Ctrl+C if they're None.
 
     Return the command's exit status and everything that the terminal shows.
     """
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=take_terminal, **options
-    )
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    process = subprocess.Popen(command, preexec_fn=take_terminal, **{**streams, **options})
     os.close(slave)
-    screen = read_terminal(master, prompt, lambda: os.write(master, keys))
+
+    def answer():
+        press_ctrl_c(process) if keys is None else os.write(master, keys)
+
+    screen = read_terminal(master, prompt, answer)
     return process.wait(), screen
 
 

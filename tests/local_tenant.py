@@ -18,35 +18,31 @@ the COMMAND's.
 """
 
 import argparse
-import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 from project import PARAMETERS, SAMPLE
 
 try:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.serialization import Encoding
     from tenant import LocalTenant
     from tenant.directory import PLACEHOLDERS
+    from tenant.entra import load_certificate
     from tenant.scenarios import SCENARIOS
 except ModuleNotFoundError as error:
-    if __name__ != "__main__":
-        raise
     text = "The local tenant needs the package {}. Run: python -m pip install msal requests trustme"
     sys.exit(text.format(error.name))
 
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com/organizations"
 MADE_UP_PASSWORD = "made-up password"
 TOKEN_CACHE = "temporary_token_cache.json"
-GRACE_PERIOD = 5  # Seconds until a command that ignores SIGTERM is killed.
+NOTE = """\
+The local tenant can't check your password, the consent, or MFA. Only Entra can.
+Unless a scenario refuses it, the local tenant accepts any password."""
 
 
 def main():
@@ -70,22 +66,19 @@ def main():
         config = accept_own_values(config)
     tenant = LocalTenant(config)
     tenant.directory.certificate = args.certificate
-    if args.scenario:
-        args.scenario(tenant)
+    scenario = SCENARIOS.get(args.scenario)
+    if scenario:
+        scenario(tenant)
     if args.users is not None:
         tenant.directory.user_count = args.users
     with tenant, tempfile.TemporaryDirectory() as folder:
         if args.parameters and sys.stderr.isatty():
-            text = (
-                "The local tenant can't check your password, the consent, or MFA. Only Entra can."
-            )
-            text += "\nUnless a scenario refuses it, the local tenant accepts any password."
-            print(text, file=sys.stderr)
+            print(NOTE, file=sys.stderr)
         if command:
             return run(command, tenant.environment())
         if not settings:
             return run(sample_command(path), tenant.environment())  # It says what's wrong.
-        saved_sign_in = args.scenario and args.scenario.saved_sign_in
+        saved_sign_in = scenario and scenario.saved_sign_in
         return run_sample(Path(folder, Path(path).name), settings, tenant, saved_sign_in)
 
 
@@ -98,11 +91,9 @@ def make_parser():
     )
     parser.add_argument("--parameters", metavar="FILE", help="settings (default: parameters.json)")
     parser.add_argument(
-        "--scenario", type=parse_scenario, metavar="NAME", help="what the tenant does (see --list)"
+        "--scenario", choices=SCENARIOS, metavar="NAME", help="what the tenant does (see --list)"
     )
-    parser.add_argument(
-        "--users", type=parse_user_count, metavar="N", help="number of users in the tenant"
-    )
+    parser.add_argument("--users", type=int, metavar="N", help="number of users in the tenant")
     parser.add_argument(
         "--certificate", type=read_certificate, metavar="FILE", help="the app's certificate"
     )
@@ -111,59 +102,35 @@ def make_parser():
     return parser
 
 
-def parse_scenario(name):
-    """Return the scenario with this name. Raises ArgumentTypeError if there's none."""
-    if name not in SCENARIOS:
-        raise argparse.ArgumentTypeError("there's no scenario {!r} (see --list)".format(name))
-    return SCENARIOS[name]
-
-
-def parse_user_count(text):
-    """Return the text as a number. Raises ArgumentTypeError if it's negative or not a number."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError("{!r} isn't a number of users".format(text))
-    return int(text)
-
-
 def read_certificate(path):
-    """Return the certificate in the file as PEM. The file can be PEM, or DER as Windows exports it.
-
-    Raises ArgumentTypeError if the file has no RSA certificate.
-    """
+    """Return the contents of a certificate file. Raises ArgumentTypeError if it isn't one."""
     try:
         contents = Path(path).read_bytes()
-        if b"-----BEGIN" in contents:
-            certificate = x509.load_pem_x509_certificate(contents)
-        else:
-            certificate = x509.load_der_x509_certificate(contents)
+        load_certificate(contents)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError("{}: {}".format(path, error)) from None
-    if not isinstance(certificate.public_key(), RSAPublicKey):
-        raise argparse.ArgumentTypeError("{}: Entra needs an RSA key".format(path))
-    return certificate.public_bytes(Encoding.PEM)
+    return contents
 
 
 def list_scenarios():
     """Print the scenarios, and return the exit status."""
-    codes = [name[len("AADSTS") :] for name in SCENARIOS if name.startswith("AADSTS")]
+    lines = []
+    codes = []
+    for name, scenario in SCENARIOS.items():
+        if name.startswith("AADSTS"):
+            codes.append(name[len("AADSTS") :])
+        else:
+            lines.append("{:29}{}\n".format(name, scenario.summary))
+    text = "Entra refuses the sign-in with one of these codes: " + " ".join(codes)
+    lines.append("{:29}{}\n".format("AADSTS...", text))
     try:
-        for name, scenario in SCENARIOS.items():
-            if not name.startswith("AADSTS"):
-                print("{:29}{}".format(name, scenario.summary))
-        print(
-            "{:29}Entra refuses the sign-in with one of these codes: {}".format(
-                "AADSTS...", " ".join(codes)
-            )
-        )
-        sys.stdout.flush()
-        return 0
+        # Unlike sys.stdout, this file doesn't report the same error again at exit.
+        with open(sys.stdout.fileno(), "w", closefd=False) as stdout:
+            stdout.writelines(lines)
     except OSError as error:
-        # Without this line, Python would report the same error again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return 0  # The program that reads the pipe, such as head, has ended.
         print("Can't print the list: {}".format(error.strerror), file=sys.stderr)
         return 1
+    return 0
 
 
 def read_settings(path):
@@ -188,11 +155,12 @@ def hide_password(settings):
     password = settings.get("password")
     if not password or password == PLACEHOLDERS["password"]:
         return settings
+    made_up = MADE_UP_PASSWORD
     if not isinstance(password, str):
-        return dict(settings, password=True)  # The sample reports that it isn't a string.
-    if password != password.strip():
-        return dict(settings, password=MADE_UP_PASSWORD + " ")
-    return dict(settings, password=MADE_UP_PASSWORD)
+        made_up = True  # The sample reports that it isn't a string.
+    elif password != password.strip():
+        made_up += " "
+    return dict(settings, password=made_up)
 
 
 def make_config(settings):
@@ -301,36 +269,21 @@ def has_terminal():
 
 
 def send_signal(process, signum, own_group):
-    """Send a signal to the process and to what it has started.
-
-    If SIGTERM or SIGHUP doesn't end the process in time, kill it.
-    """
-    kill = process.kill
+    """Send a signal to the process and, if it's possible, to everything that it has started."""
     if own_group:
-        signal_group(process.pid, signum)
-        kill = functools.partial(signal_group, process.pid, signal.SIGKILL)
-    elif signum != signal.SIGINT and os.name == "posix" and os.getpgrp() == os.getpid():
+        group = process.pid
+    elif os.name == "posix" and os.getpgrp() == os.getpid():
         # A shell with job control has put this process and the command in a group of their own.
+        group = os.getpid()
         signal.signal(signum, signal.SIG_IGN)
-        signal_group(os.getpid(), signum)
     else:
         process.send_signal(signum)
-    if signum != signal.SIGINT:
-        timer = threading.Timer(GRACE_PERIOD, kill)
-        timer.daemon = True
-        timer.start()
-
-
-def signal_group(group, signum):
-    """Send a signal to the process group. Do nothing if all of its processes have ended."""
+        return
     try:
         os.killpg(group, signum)
     except ProcessLookupError:
-        pass
+        pass  # All processes of the group have ended.
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

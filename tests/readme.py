@@ -8,18 +8,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 import venv
 
+from helpers import result_of
 from project import ROOT, SAMPLE
 from tenant import LocalTenant
 from tenant.scenarios import SCENARIOS
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^( *)```(\w+)(?: ([\w.-]+))?\n(.*?)^ *```$", re.M | re.S)
-HEADING = re.compile(r"^#+ (.+)$", re.M)
 PROSE = BLOCK.sub("", TEXT)
 
 
@@ -58,11 +57,6 @@ def rows(header):
     return found
 
 
-def paragraph(comment):
-    """Return the paragraph below the HTML comment."""
-    return re.search(r"<!-- {} -->\n+(.*?)\n\n".format(comment), PROSE, re.S).group(1)
-
-
 class Clone:
     """A copy of the project with this Python as its virtual environment.
 
@@ -76,7 +70,9 @@ class Clone:
         self._make_environment()
         script = folder / SAMPLE.name
         text = script.read_text(encoding="utf-8")
-        text, count = re.subn(r"^RETRY_WAITS = \(.*\)", "RETRY_WAITS = (0, 0, 0)", text, flags=re.M)
+        text, count = re.subn(
+            r"^(RETRY_WAITS = )(\(.*\))", r"\1[0 * wait for wait in \2]", text, flags=re.M
+        )
         assert count == 1
         script.write_text(text, encoding="utf-8")
         self.parameters = folder / "parameters.local.json"
@@ -111,14 +107,8 @@ class Clone:
         return {"cwd": str(self.folder), "env": environment}
 
     def run(self, text, tenant=None, **env):
-        """Run the commands in a shell block, and return the completed process."""
-        return subprocess.run(
-            self.command(text),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            **self.options(tenant, **env),
-        )
+        """Run the commands in a shell block, and return the Result."""
+        return result_of(self.command(text), **self.options(tenant, **env))
 
     def configure(self, **changes):
         """Fill in the settings with a tenant, an app, and a user that aren't the placeholders.

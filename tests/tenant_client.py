@@ -1,12 +1,10 @@
-"""A client for the tests of the local tenant: requests, programs, and sign-ins with MSAL."""
+"""A client for the tests of the local tenant: requests, and the local tenant's command."""
 
 import subprocess
 
-import msal
 import requests
 from helpers import USERS, Result, decode, local_tenant_command
 from tenant import LocalTenant
-from tenant.scenarios import SCENARIOS
 
 LOGIN_URL = "https://login.microsoftonline.com/contoso.example"
 TOKEN_URL = LOGIN_URL + "/oauth2/v2.0/token"
@@ -21,26 +19,11 @@ OWN = {
 }
 
 
-def run_program(*command, tenant=None):
-    """Run a program, in the tenant if there's one. Return its exit status, stdout, and stderr."""
-    env = tenant.environment() if tenant else None
-    done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
-    )
-    return Result(done.returncode, decode(done.stdout), decode(done.stderr))
-
-
-def run_command(*arguments):
+def run_command(*arguments, stdout=subprocess.PIPE, env=None):
     """Run the local tenant's command. Return its exit status, stdout, and stderr."""
-    return run_program(*local_tenant_command(*arguments))
-
-
-def own_tenant(scenario=None):
-    """Return the local tenant of OWN in this scenario, not started yet."""
-    tenant = LocalTenant(OWN)
-    if scenario:
-        SCENARIOS[scenario](tenant)
-    return tenant
+    streams = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE}
+    done = subprocess.run(local_tenant_command(*arguments), env=env, timeout=60, **streams)
+    return Result(done.returncode, decode(done.stdout or b""), decode(done.stderr))
 
 
 def new_session(tenant):
@@ -53,36 +36,9 @@ def new_session(tenant):
     return session
 
 
-def public_app(tenant, **options):
-    """Return MSAL's PublicClientApplication in the tenant."""
-    session = new_session(tenant)
-    options.setdefault("authority", LOGIN_URL)
-    return msal.PublicClientApplication(OWN["client_id"], http_client=session, **options)
-
-
-def sign_in_with_password(app):
-    """Return MSAL's result for the right password."""
-    username, password = OWN["username"], OWN["password"]
-    return app.acquire_token_by_username_password(username, password, OWN["scope"])
-
-
-def sign_in_with_device_code(app):
-    """Return MSAL's result for a device code sign-in."""
-    flow = app.initiate_device_flow(OWN["scope"])
-    if "error" in flow:
-        return flow
-    flow["interval"] = 0  # Don't wait between polls.
-    return app.acquire_token_by_device_flow(flow)
-
-
 def get(url, **headers):
     """Return a GET request."""
     return ["GET", url, None, headers]
-
-
-def post(url, form, **headers):
-    """Return a POST request."""
-    return ["POST", url, form, headers]
 
 
 def sign_in(scope="User.ReadBasic.All", url=TOKEN_URL, **changes):
@@ -93,24 +49,20 @@ def sign_in(scope="User.ReadBasic.All", url=TOKEN_URL, **changes):
         "username": OWN["username"],
         "password": OWN["password"],
         "scope": scope + " openid profile offline_access",
-        "client_info": "1",
     }
-    return post(url, dict(form, **changes))
+    return ["POST", url, dict(form, **changes), {}]
 
 
-def ask(*requests_to_send, users=None):
+def ask(*requests_to_send):
     """Send requests to a new tenant. Return the status and the JSON of the last answer.
 
     After a token request, later requests carry the access token.
     """
-    tenant = own_tenant()
-    if users is not None:
-        tenant.directory.user_count = users
-    with tenant:
+    with LocalTenant(OWN) as tenant:
         session = new_session(tenant)
         for method, url, form, headers in requests_to_send:
             response = session.request(method, url, data=form, headers=headers, timeout=30)
-            answer = response.json() if response.content else None
-            if answer and "access_token" in answer:
+            answer = response.json()
+            if "access_token" in answer:
                 session.headers["Authorization"] = "Bearer " + answer["access_token"]
     return response.status_code, answer

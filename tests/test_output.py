@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from helpers import COLD_RUN, decode, document, posix, run_program
+from helpers import decode, document, posix, read_terminal, run_program
 from tenant.messages import Answer
 from tenant.scenarios import SCENARIOS
 
@@ -14,25 +14,27 @@ from tenant.scenarios import SCENARIOS
     "env", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}], ids=["UTF-8", "ASCII"]
 )
 def test_document_is_indented_readable_utf8_in_any_locale(tenant, run, env):
-    result = run(env=env)
-    assert result == (0, document(tenant.graph.page()), "")
-    assert '  "displayName": "Zoë Brontë"' in result.stdout
+    assert "Zoë" in document(tenant.graph.page())
+    assert run(env=env) == (0, document(tenant.graph.page()), "")
 
 
 @posix
 @pytest.mark.py27
-def test_terminal_shows_the_label_first(tenant, print_to_terminal):
-    result = print_to_terminal()
-    label, _, rest = result.stdout.partition("{")
-    assert (result.status, label) == (0, "Users from graph: ")
+def test_terminal_shows_the_label_first(tenant, start):
+    import pty
+
+    master, slave = pty.openpty()
+    process = start(stdout=slave)
+    os.close(slave)
+    label, _, rest = read_terminal(master).partition("{")
+    assert (process.wait(), label) == (0, "Users from graph: ")
     assert json.loads("{" + rest) == tenant.graph.page()
 
 
 def test_unpaired_surrogate_stays_a_json_escape(tenant, run):
     tenant.replace("graph", Answer(200, b'{"value": [{"displayName": "\\ud83d"}]}'))
     result = run()
-    assert result.status == 0
-    assert '"displayName": "\\ud83d"' in result.stdout
+    assert (result.status, '"displayName": "\\ud83d"' in result.stdout) == (0, True)
 
 
 @posix
@@ -43,9 +45,7 @@ def test_closed_pipe_is_reported_in_one_line(tenant, start):
     assert process.stdout.readline() == b"{\n"
     process.stdout.close()
     stderr = decode(process.stderr.read())
-    assert process.wait() == 1
-    assert "Broken pipe" in stderr
-    assert stderr.count("\n") == 1
+    assert (process.wait(), stderr.count("\n"), "Broken pipe" in stderr) == (1, 1, True)
 
 
 @posix
@@ -55,23 +55,14 @@ def test_full_disk_is_reported_in_one_line(tenant, run, users):
     tenant.directory.user_count = users
     with open("/dev/full", "wb") as full:
         result = run(stdout=full)
-    assert result.status == 1
+    assert (result.status, result.stderr.count("\n")) == (1, 1)
     assert "No space left on device" in result.stderr
-    assert result.stderr.count("\n") == 1
 
 
 @posix
 def test_closed_stdout_is_reported_in_one_line(run):
     result = run(preexec_fn=lambda: os.close(1))
-    assert result.status == 1
-    assert "stdout" in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
-@posix
-@pytest.mark.parametrize("settings, status", [({"password": "wrong"}, 1), ({"scope": "a"}, 2)])
-def test_error_does_not_go_to_stdout_if_stderr_is_closed(run, settings, status):
-    assert run(preexec_fn=lambda: os.close(2), **settings) == (status, "", "")
+    assert (result.status, result.stderr.count("\n"), "stdout" in result.stderr) == (1, 1, True)
 
 
 def test_document_is_never_in_memory_as_one_string():
@@ -85,25 +76,13 @@ sample.print_json(answer)
 sys.exit(tracemalloc.get_traced_memory()[1] > 2000000)
 """
     result = run_program(program)
-    assert len(result.stdout) > 20000000
-    assert result.status == 0
+    assert (result.status, len(result.stdout) > 20000000) == (0, True)
 
 
-# -v
-
-
-@pytest.mark.parametrize("scenario", ["unknown-tenant", "forbidden"])
-def test_verbose_shows_the_traceback_of_an_error(tenant, run, scenario):
-    SCENARIOS[scenario](tenant)
-    result = run("-v")
-    assert result.status == 1
-    assert "Traceback (most recent call last):" in result.stderr
-
-
-def test_verbose_shows_the_logs_of_msal_and_urllib3(tenant, run):
+def test_verbose_shows_the_logs_of_libraries_and_the_traceback_of_an_error(tenant, run):
     result = run("--verbose")
-    assert result.status == 0
-    assert result.stdout.startswith("{")
+    assert (result.status, result.stdout) == (0, document(tenant.graph.page()))
     assert "https://login.microsoftonline.com:443" in result.stderr
     assert "get_accounts" in result.stderr
-    assert tenant.steps() == COLD_RUN
+    SCENARIOS["forbidden"](tenant)
+    assert "Traceback (most recent call last):" in run("-v").stderr

@@ -6,12 +6,14 @@ scenarios.py changes what the services answer.
 """
 
 import os
+import re
 import tempfile
 
 from .adfs import Adfs
 from .directory import Directory
 from .entra import Entra
 from .graph import Graph
+from .messages import json_answer
 from .server import Server
 
 STEPS = ("discovery", "instance", "realm", "mex", "wstrust", "token", "devicecode", "graph")
@@ -47,12 +49,10 @@ class LocalTenant:
 
         Each answer is an Answer or a function of the Request. The last one repeats forever. If
         then_happy is true, it doesn't repeat, and the service then answers normally. Raises
-        ValueError if there's no such step or no answer.
+        ValueError if there's no such step.
         """
         if step not in STEPS:
             raise ValueError("there's no step {!r}, only {}".format(step, ", ".join(STEPS)))
-        if not answers:
-            raise ValueError("replace() needs at least one answer")
         self._answers[step] = (list(answers), then_happy)
 
     def steps(self):
@@ -67,11 +67,13 @@ class LocalTenant:
     def answer(self, request):
         """Record the request, and return the Answer to it."""
         service = self.services[request.host]
-        step = service.step_of(request)
+        step = find_step(service.routes, request)
         self.requests.append((step, request))
         self.server.closing.wait(self.delay)
         if step is None:
-            return service.not_implemented(request)
+            text = "The local tenant doesn't implement {} https://{}{}."
+            text = text.format(request.method, request.host, request.path)
+            return json_answer({"error": "not_implemented", "error_description": text}, 501)
         answers, then_happy = self._answers.get(step, ([], True))
         if not answers:
             return getattr(service, "on_" + step)(request)
@@ -107,12 +109,17 @@ class LocalTenant:
             # HTTP_PROXY.
             env[name] = proxy
             env[name.lower()] = proxy
-        for name in (
-            "REQUESTS_CA_BUNDLE",
-            "CURL_CA_BUNDLE",
-            "SSL_CERT_FILE",
-            "NODE_EXTRA_CA_CERTS",
-        ):
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
             env[name] = self._bundle
+        env["NODE_EXTRA_CA_CERTS"] = self._bundle
         env["NODE_USE_ENV_PROXY"] = "1"
         return env
+
+
+def find_step(routes, request):
+    """Return the step of the route that matches the method and the path, or None."""
+    text = "{} {}".format(request.method, request.path)
+    for pattern, step in routes:
+        if re.fullmatch(pattern, text, re.IGNORECASE):
+            return step
+    return None

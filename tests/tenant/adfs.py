@@ -9,7 +9,7 @@ import re
 import uuid
 
 from .directory import ADFS, b64
-from .messages import Answer, find_step
+from .messages import Answer
 
 MEX = """\
 <?xml version="1.0" encoding="utf-8"?>
@@ -65,29 +65,19 @@ or authorized.</s:Text></s:Reason>
 
 SOAP = {"Content-Type": "application/soap+xml; charset=utf-8"}
 WRONG_PASSWORD = Answer(500, SOAP_FAULT.encode(), SOAP)
-ROUTES = (  # The method, the path, and the step of each request that the AD FS answers.
-    ("GET", "/adfs/services/trust/mex", "mex"),
-    ("POST", "/adfs/services/trust/(13|2005)/usernamemixed", "wstrust"),
-)
 
 
 class Adfs:
     """The AD FS service."""
 
+    hosts = [ADFS]
+    routes = [
+        ("GET /adfs/services/trust/mex", "mex"),
+        ("POST /adfs/services/trust/(13|2005)/usernamemixed", "wstrust"),
+    ]
+
     def __init__(self, directory):
         self.directory = directory
-        self.hosts = [ADFS]
-
-    def step_of(self, request):
-        """Return the step that the request belongs to, or None."""
-        return find_step(ROUTES, request)
-
-    def not_implemented(self, request):
-        """Return the answer to a request with a path or method that isn't implemented."""
-        text = "The local tenant doesn't implement {} https://{}{}. It implements: {}.\n"
-        routes = ", ".join("{} {}".format(method, path) for method, path, _ in ROUTES)
-        text = text.format(request.method, request.host, request.path, routes)
-        return Answer(501, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
     def on_mex(self, request):
         """Return the MEX document."""
@@ -103,8 +93,9 @@ class Adfs:
             return WRONG_PASSWORD
         secret = "assertion-" + uuid.uuid4().hex
         assertion = ASSERTION.format(secret)
-        self.directory.assertions.add(assertion)
-        self.directory.secrets.update([secret, b64(assertion.encode())])
+        encoded = b64(assertion.encode())
+        self.directory.assertions.add(encoded)
+        self.directory.secrets.update([secret, encoded])
         return Answer(200, RSTR.format(assertion=assertion).encode(), SOAP)
 
 

@@ -9,9 +9,7 @@ import base64
 import datetime
 import hmac
 import json
-import time
 import uuid
-from urllib.parse import urlsplit
 
 TENANT_ID = "00000000-0000-0000-0000-00000000beef"
 ADFS = "sts.example.com"
@@ -46,33 +44,21 @@ class Directory:
     """
 
     def __init__(self, config):
-        try:
-            authority = urlsplit(config["authority"])
-        except ValueError:
-            # An invalid URL is ignored here. The program that runs against the tenant reports it.
-            authority = urlsplit("")
-        self.login = "login.microsoftonline.com"
-        if authority.hostname in CLOUDS:
-            self.login = authority.hostname
+        host, _, path = config["authority"].partition("://")[2].lower().partition("/")
+        self.login = host if host in CLOUDS else "login.microsoftonline.com"
         self.graph = CLOUDS[self.login]
         self.client_id = config["client_id"]
-        self.certificate = None  # The app's certificate, in PEM, if it has one.
+        self.certificate = None  # The contents of the app's certificate file, if it has one.
         self.username = config["username"]
         self.password = config["password"]
         self.account_name = self.username  # Another name if "username" is an alternate login ID.
         self.domain = self.username.rpartition("@")[2]
-        self.tenants = {"organizations", "common", "consumers", TENANT_ID, self.domain}
-        tenant = authority.path.strip("/").partition("/")[0]
-        if tenant:
-            self.tenants.add(tenant)
+        tenant = path.partition("/")[0] or TENANT_ID
+        self.tenants = {"organizations", "common", "consumers", TENANT_ID, tenant}
+        self.tenants.add(self.domain.lower())
         self.user_count = len(PEOPLE)
         self.secrets = {self.password} - {None}
-        self.assertions = set()  # The SAML assertions that the AD FS has issued.
-        self._last_time = 0
-
-    def has_tenant(self, name):
-        """Return whether the name refers to this tenant. Names aren't case-sensitive."""
-        return name.lower() in {tenant.lower() for tenant in self.tenants}
+        self.assertions = set()  # The SAML assertions from the AD FS, in base64url.
 
     def accepts(self, password):
         """Return whether the password is right. Even if any is right, the placeholder is not."""
@@ -118,17 +104,9 @@ class Directory:
             "companyName": "Partner" if is_guest else "Example",
         }
 
-    def now(self):
-        """Return the time in seconds. Each call returns a later time than the call before."""
-        # Some clocks tick so slowly that a token and its revocation would have the same time.
-        self._last_time = max(time.time(), self._last_time + 0.0001)
-        return self._last_time
-
     def issue(self, kind, **claims):
-        """Return a new token of the kind ("at" or "rt") with the claims and the time of issue."""
-        claims["iat"] = self.now()
-        claims["jti"] = uuid.uuid4().hex
-        contents = "{}-{}".format(kind, b64(claims))
+        """Return a new token of the kind ("at" or "rt") with the claims."""
+        contents = "{}-{}".format(kind, b64(dict(claims, jti=uuid.uuid4().hex)))
         token = contents + "." + self._sign(contents)
         self.secrets.add(token)
         return token

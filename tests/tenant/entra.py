@@ -3,14 +3,14 @@
 import re
 import time
 import uuid
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from .directory import ADFS, CLOUDS, TENANT_ID, b64, unb64
-from .messages import find_step, json_answer
+from .directory import ADFS, TENANT_ID, b64
+from .messages import json_answer
 from .refusals import (
     ANY_USER,
     CLIENT_CREDENTIALS,
@@ -26,56 +26,35 @@ from .refusals import (
     Refusal,
 )
 
-ALIASES = {  # The other names of each cloud's sign-in host.
-    "login.microsoftonline.com": ["login.windows.net", "login.microsoft.com", "sts.windows.net"],
-    "login.microsoftonline.us": ["login.usgovcloudapi.net"],
-    "login.partner.microsoftonline.cn": ["login.chinacloudapi.cn"],
-}
 WORLDWIDE = "login.microsoftonline.com"
+ALIASES = {  # The names of each cloud's sign-in host.
+    WORLDWIDE: [WORLDWIDE, "login.windows.net", "login.microsoft.com", "sts.windows.net"],
+    "login.microsoftonline.us": ["login.microsoftonline.us"],
+    "login.partner.microsoftonline.cn": ["login.partner.microsoftonline.cn"],
+}
 
 OIDC_SCOPES = ("openid", "profile", "email", "offline_access")
 # The app has consent for these permissions.
 PERMISSIONS = ("User.Read", "User.ReadBasic.All", "User.Read.All")
-PERMISSIONS_WITHOUT_CONSENT = """
-    Application.Read.All Application.ReadWrite.All AuditLog.Read.All Calendars.Read
-    Channel.ReadBasic.All ChannelMessage.Read.All Chat.Read Chat.ReadBasic Chat.ReadWrite
-    Calendars.ReadWrite Contacts.Read Contacts.ReadWrite Device.Read.All
-    DeviceManagementManagedDevices.Read.All Directory.AccessAsUser.All Directory.Read.All
-    Directory.ReadWrite.All Domain.Read.All Files.Read Files.Read.All Files.ReadWrite
-    Files.ReadWrite.All Group.Read.All Group.ReadWrite.All GroupMember.Read.All
-    GroupMember.ReadWrite.All IdentityRiskyUser.Read.All Mail.Read Mail.ReadWrite Mail.Send
-    MailboxSettings.Read Notes.Read.All OnlineMeetings.Read Organization.Read.All People.Read
-    People.Read.All Policy.Read.All Presence.Read.All Reports.Read.All
-    RoleManagement.Read.Directory SecurityEvents.Read.All Sites.Read.All Sites.ReadWrite.All
-    Tasks.Read Tasks.ReadWrite Team.ReadBasic.All User.EnableDisableAccount.All User.Export.All
-    User.Invite.All User.ManageIdentities.All User.ReadWrite User.ReadWrite.All
-    UserAuthenticationMethod.Read.All
-""".split()
 GRAPH_ID = "00000003-0000-0000-c000-000000000000"
-OTHER_RESOURCES = ("management.azure.com", "vault.azure.net", "outlook.office.com")
-
-JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-DEVICE_CODE_INTERVAL = 1  # Seconds between polls. Entra asks for 5, which is slow in tests.
 DEVICE_CODE_PAGE = "https://www.microsoft.com/link"
-
-ROUTES = (  # The method, the path, and the step of each request that Entra answers.
-    ("GET", r"/.*/v2\.0/\.well-known/openid-configuration", "discovery"),
-    ("GET", r"/common/discovery/instance", "instance"),
-    ("GET", r"/common/userrealm/[^/]+", "realm"),
-    ("POST", r"/[^/]+/oauth2/v2\.0/token", "token"),
-    ("POST", r"/[^/]+/oauth2/v2\.0/devicecode", "devicecode"),
-)
 
 
 class Entra:
     """The Microsoft Entra ID service. Tests and scenarios change its attributes."""
 
+    routes = [
+        (r"GET /.*/v2\.0/\.well-known/openid-configuration", "discovery"),
+        (r"GET /common/discovery/instance", "instance"),
+        (r"GET /common/userrealm/[^/]+", "realm"),
+        (r"POST /[^/]+/oauth2/v2\.0/token", "token"),
+        (r"POST /[^/]+/oauth2/v2\.0/devicecode", "devicecode"),
+    ]
+
     def __init__(self, directory):
         self.directory = directory
-        self.hosts = [directory.login] + ALIASES[directory.login]
-        if WORLDWIDE not in self.hosts:
-            # MSAL 1.35 and earlier always send instance discovery requests to this host.
-            self.hosts.append(WORLDWIDE)
+        # MSAL 1.35 and earlier always send instance discovery requests to the worldwide host.
+        self.hosts = [*ALIASES[directory.login], WORLDWIDE]
         self.realm = "Managed"  # "Managed", "Federated", or "Unknown"
         # "13", "2005" for an AD FS without a MEX document, or "" for a service without WS-Trust
         self.ws_trust = "13"
@@ -83,12 +62,12 @@ class Entra:
         self.audience = directory.graph  # The host that accepts the tokens for Graph.
         self.sends_id_token = True
         self._refusals = {}  # The Reason for each grant type that's refused.
-        self._refresh_tokens_revoked_at = 0
-        self._device_codes = {}  # For each device code, its scope and the number of polls.
+        self._revoked_tokens = set()
+        self._device_codes = {}  # For each device code, its scope.
 
-    def refuse(self, code, text, error="invalid_grant", grant=ANY_USER):
+    def refuse(self, code, text, grant=ANY_USER):
         """From now on, use this AADSTS code to refuse correct token requests of the grant type."""
-        self.refuse_for(Reason(code, text, error, grants=(grant,)))
+        self.refuse_for(Reason(code, text, grants=(grant,)))
 
     def refuse_for(self, reason):
         """From now on, use this Reason to refuse correct requests of its grant types."""
@@ -111,12 +90,8 @@ class Entra:
         return reason._replace(text=reason.text.format(**dict(defaults, **values)))
 
     def revoke_refresh_tokens(self):
-        """Revoke all refresh tokens that exist, as a password change does."""
-        self._refresh_tokens_revoked_at = self.directory.now()
-
-    def step_of(self, request):
-        """Return the step that the request belongs to, or None."""
-        return find_step(ROUTES, request)
+        """Revoke all refresh tokens issued so far, as a password change does."""
+        self._revoked_tokens = set(self.directory.secrets)
 
     def error(self, request, reason):
         """Return an error in Entra's format for this Reason."""
@@ -135,18 +110,9 @@ class Entra:
             text = text.format(reason.code, reason.text, trace_id, correlation_id, timestamp)
             body["error_description"] = text
             body["error_codes"] = [reason.code]
-            body["error_uri"] = "https://{}/error?code={}".format(self.directory.login, reason.code)
         if reason.suberror:
             body["suberror"] = reason.suberror
         return json_answer(body, reason.status)
-
-    def not_implemented(self, request):
-        """Return the answer to a request with a path or method that isn't implemented."""
-        text = "The local tenant doesn't implement {} https://{}{}. It implements GET for"
-        text += " discovery and user realms, and POST for /TENANT/oauth2/v2.0/token and"
-        text += " /TENANT/oauth2/v2.0/devicecode."
-        text = text.format(request.method, request.host, request.path)
-        return self.error(request, Reason(None, text, error="not_implemented", status=501))
 
     # Discovery
 
@@ -167,30 +133,22 @@ class Entra:
                 "authorization_endpoint": base + "/oauth2/v2.0/authorize",
                 "device_authorization_endpoint": base + "/oauth2/v2.0/devicecode",
                 "jwks_uri": base + "/discovery/v2.0/keys",
-                "userinfo_endpoint": "https://{}/oidc/userinfo".format(self.directory.graph),
                 "issuer": "https://{}/{}/v2.0".format(self.directory.login, issuer_tenant),
-                "cloud_instance_name": "microsoftonline.com",
-                "msgraph_host": self.directory.graph,
             }
         )
 
     def on_instance(self, request):
         """Return the names of the sign-in hosts in all clouds."""
+        authorization_endpoint = request.query.get("authorization_endpoint", "")
+        host = authorization_endpoint.partition("://")[2].partition("/")[0]
+        if not any(host in hosts for hosts in ALIASES.values()):
+            return self.error(request, self.reason(50049))
         metadata = []
-        known_hosts = set()
-        for login in CLOUDS:
-            hosts = [login] + ALIASES[login]
+        for login, hosts in ALIASES.items():
             cache_name = "login.windows.net" if login == WORLDWIDE else login
-            known_hosts.update(hosts)
             metadata.append(
                 {"preferred_network": login, "preferred_cache": cache_name, "aliases": hosts}
             )
-        try:
-            host = urlsplit(request.query.get("authorization_endpoint", "")).hostname
-        except ValueError:
-            host = None
-        if host not in known_hosts:
-            return self.error(request, self.reason(50049))
         endpoint = "https://{}/common/v2.0/.well-known/openid-configuration".format(host)
         return json_answer(
             {"tenant_discovery_endpoint": endpoint, "api-version": "1.1", "metadata": metadata}
@@ -199,15 +157,14 @@ class Entra:
     def on_realm(self, request):
         """Return who checks the password of a user: Entra or an AD FS."""
         username = unquote(request.path.rpartition("/")[2])
+        if username.rpartition("@")[2].lower() != self.directory.domain.lower():
+            return json_answer({"ver": "1.0", "account_type": "Unknown"})
         realm = {
             "ver": "1.0",
             "account_type": self.realm,
             "domain_name": self.directory.domain,
-            "cloud_instance_name": "microsoftonline.com",
             "cloud_audience_urn": "urn:federation:MicrosoftOnline",
         }
-        if username.rpartition("@")[2].lower() != self.directory.domain.lower():
-            return json_answer({"ver": "1.0", "account_type": "Unknown"})
         if self.realm == "Federated" and not self.ws_trust:
             realm["federation_protocol"] = "SAMLP"
         elif self.realm == "Federated":
@@ -233,7 +190,7 @@ class Entra:
         device_code = "device-code-" + uuid.uuid4().hex
         user_code = uuid.uuid4().hex[:9].upper()
         self.directory.secrets.add(device_code)
-        self._device_codes[device_code] = {"scope": scope, "polls": 0}
+        self._device_codes[device_code] = scope
         message = "To sign in, use a web browser to open the page {} and enter the code {} to"
         message += " authenticate."
         return json_answer(
@@ -242,7 +199,7 @@ class Entra:
                 "device_code": device_code,
                 "verification_uri": DEVICE_CODE_PAGE,
                 "expires_in": 900,
-                "interval": DEVICE_CODE_INTERVAL,
+                "interval": 5,
                 "message": message.format(DEVICE_CODE_PAGE, user_code),
             }
         )
@@ -259,40 +216,30 @@ class Entra:
         form = request.form
         self._check_tenant(request)
         grant = self._required(form, "grant_type")
-        user_checks = {
+        checks = {  # Each function returns the requested scope and whether the sign-in has MFA.
             PASSWORD: self._check_password,
             REFRESH_TOKEN: self._check_refresh_token,
             SAML: self._check_assertion,
             DEVICE_CODE: self._check_device_code,
         }
-        if grant not in user_checks and grant != CLIENT_CREDENTIALS:
-            text = "The local tenant doesn't implement the grant type {}. It implements {}, and {}."
-            text = text.format(grant, ", ".join(user_checks), CLIENT_CREDENTIALS)
-            raise _not_implemented(text)
+        if grant not in checks and grant != CLIENT_CREDENTIALS:
+            raise _not_implemented("the grant type " + grant)
         self._check_client_id(form)
         if "client_secret" in form:
-            text = "The local tenant doesn't implement client_secret. It implements"
-            text += " client_assertion, which is signed with a certificate."
-            raise _not_implemented(text)
+            raise _not_implemented("client_secret. It implements client_assertion")
         if grant == CLIENT_CREDENTIALS:
             self._check_app(request)
             self._raise_refusal(grant)
-            return self._app_token()
+            return self._token_response(roles=["User.Read.All"])
         if "client_assertion" in form:
-            text = "The local tenant implements client_assertion only for the grant type {}."
-            raise _not_implemented(text.format(CLIENT_CREDENTIALS))
+            raise _not_implemented("client_assertion when a user signs in")
 
-        scope = self._requested_scope(form)
-        resource, permissions = self._read_scope(scope)
-        user_checks[grant](request)
-        with_mfa = grant == DEVICE_CODE
-        if grant == REFRESH_TOKEN:
-            with_mfa = self._read_refresh_token(form)["with_mfa"]
+        scope, with_mfa = checks[grant](request)
+        permissions = self._read_scope(scope)
         if grant == REFRESH_TOKEN and not with_mfa:
             self._raise_refusal(REFRESH_WITHOUT_MFA)
         self._raise_refusal(grant, ANY_USER)
-        self._check_consent(resource, permissions)
-        return self._user_tokens(form, scope, with_mfa)
+        return self._user_tokens(form, scope, permissions, with_mfa)
 
     def _raise_refusal(self, *grants):
         """Raise Refusal if refuse() or refuse_for() has set a Reason for one of the grant types."""
@@ -311,8 +258,8 @@ class Entra:
     def _check_tenant(self, request):
         """Return the tenant in the request's path. Raises Refusal if there's no such tenant."""
         tenant = request.path.split("/")[1]
-        this_cloud = [self.directory.login] + ALIASES[self.directory.login]
-        known = request.host in this_cloud and self.directory.has_tenant(tenant)
+        this_cloud = request.host in ALIASES[self.directory.login]
+        known = this_cloud and tenant.lower() in self.directory.tenants
         if not known or TENANT in self._refusals:
             raise Refusal(self.reason(90002, tenant=tenant))
         return tenant
@@ -336,31 +283,32 @@ class Entra:
         # With this flow, Entra doesn't accept a password that starts or ends with a space.
         if password != password.strip() or not self.directory.accepts(password):
             raise Refusal(self.reason(50126))
+        return self._required(request.form, "scope"), False
 
     def _check_refresh_token(self, request):
-        claims = self._read_refresh_token(request.form)
-        if request.path.split("/")[1].lower() == "consumers":
-            raise Refusal(self.reason(70000))  # Only personal accounts can use /consumers.
-        if claims["iat"] <= self._refresh_tokens_revoked_at:
+        token = self._required(request.form, "refresh_token")
+        claims = self.directory.read("rt", token)
+        # Only personal accounts can use /consumers.
+        if not claims or request.path.split("/")[1].lower() == "consumers":
+            raise Refusal(self.reason(70000))
+        if token in self._revoked_tokens:
             raise Refusal(self.reason(50173))
+        return request.form.get("scope") or claims["scope"], claims["with_mfa"]
 
     def _check_assertion(self, request):
         self._check_common(request)
-        try:
-            assertion = unb64(self._required(request.form, "assertion")).decode()
-        except ValueError:
-            assertion = None
+        assertion = self._required(request.form, "assertion").rstrip("=")
         if assertion not in self.directory.assertions:
             raise Refusal(self.reason(50008))
+        return self._required(request.form, "scope"), False
 
     def _check_device_code(self, request):
-        """Raise Refusal at the first poll. At the second one, the user has signed in."""
-        device_code = request.form["device_code"]
-        sign_in = self._device_codes[device_code]
-        sign_in["polls"] += 1
-        if sign_in["polls"] == 1:
-            raise Refusal(self.reason(70016))
-        del self._device_codes[device_code]
+        # The user has already signed in.
+        scope = self._device_codes.pop(self._required(request.form, "device_code"), None)
+        if scope is None:
+            reason = self.reason(70000)
+            raise Refusal(reason._replace(error="bad_verification_code", suberror=""))
+        return scope, True
 
     def _check_app(self, request):
         """Raise Refusal unless the app proves its identity and asks for a Graph token."""
@@ -370,70 +318,37 @@ class Entra:
             raise Refusal(self.reason(50059))
         if not form.get("client_assertion"):
             raise Refusal(self.reason(7000218))
-        if self._required(form, "client_assertion_type") != JWT_BEARER:
-            text = "The local tenant implements only the client_assertion_type {}."
-            raise _not_implemented(text.format(JWT_BEARER))
-        endpoint = "https://{}{}".format(request.host, request.path)
-        self._check_client_assertion(form["client_assertion"], endpoint)
+        try:
+            endpoint = "https://{}{}".format(request.host, request.path)
+            self._check_client_assertion(form["client_assertion"], endpoint)
+        except jwt.PyJWTError as error:
+            raise Refusal(self.reason(700027, problem=error)) from None
         scope = self._required(form, "scope")
         if scope.lower() != "https://{}/.default".format(self.directory.graph):
             raise Refusal(self.reason(1002012, scope=scope))
 
     def _check_client_assertion(self, assertion, endpoint):
-        """Raise Refusal unless the JWT is for the endpoint and is signed with the app's key."""
+        """Raise PyJWTError unless the JWT is for the endpoint and is signed with the app's key."""
         if self.directory.certificate is None:
-            problem = "The app has no certificate. Pass --certificate FILE to local_tenant.py"
-            raise Refusal(self.reason(700027, problem=problem))
-        certificate = x509.load_pem_x509_certificate(self.directory.certificate)
+            text = "The app has no certificate. Pass --certificate FILE to local_tenant.py"
+            raise jwt.InvalidTokenError(text)
+        certificate = load_certificate(self.directory.certificate)
         thumbprints = {
             "x5t": b64(certificate.fingerprint(hashes.SHA1())),
             "x5t#S256": b64(certificate.fingerprint(hashes.SHA256())),
         }
-        try:
-            header = jwt.get_unverified_header(assertion)
-        except jwt.PyJWTError as error:
-            raise Refusal(self.reason(50027, problem=error)) from None
-        sent_names = [name for name in thumbprints if name in header]
-        matching = [n for n in sent_names if str(header[n]).rstrip("=") == thumbprints[n]]
-        if not sent_names or matching != sent_names:
-            raise Refusal(self.reason(700027, problem="The key was not found"))
-        try:
-            jwt.decode(
-                assertion,
-                certificate.public_key(),
-                algorithms=["PS256", "RS256"],
-                audience=endpoint,
-                issuer=self.directory.client_id,
-                options={"require": ["exp", "aud", "iss"]},
-            )
-        except jwt.InvalidSignatureError as error:
-            raise Refusal(self.reason(700027, problem=error)) from None
-        except jwt.PyJWTError as error:
-            raise Refusal(self.reason(50027, problem=error)) from None
-
-    # Scopes
-
-    def _requested_scope(self, form):
-        """Return the scope of the tokens that the form asks for.
-
-        Raises Refusal if the scope, the device code, or the refresh token is missing or invalid.
-        """
-        if form["grant_type"] == DEVICE_CODE:
-            sign_in = self._device_codes.get(self._required(form, "device_code"))
-            if sign_in is None:
-                reason = self.reason(70000)
-                raise Refusal(reason._replace(error="bad_verification_code", suberror=""))
-            return sign_in["scope"]
-        if form["grant_type"] == REFRESH_TOKEN and not form.get("scope"):
-            return self._read_refresh_token(form)["scope"]
-        return self._required(form, "scope")
-
-    def _read_refresh_token(self, form):
-        """Return the claims of the refresh token in the form. Raises Refusal if it's invalid."""
-        claims = self.directory.read("rt", self._required(form, "refresh_token"))
-        if not claims:
-            raise Refusal(self.reason(70000))
-        return claims
+        header = jwt.get_unverified_header(assertion)
+        sent = {name: str(header[name]).rstrip("=") for name in thumbprints if name in header}
+        if not sent or not sent.items() <= thumbprints.items():
+            raise jwt.InvalidTokenError("The key was not found")
+        jwt.decode(
+            assertion,
+            certificate.public_key(),
+            algorithms=["PS256", "RS256"],
+            audience=endpoint,
+            issuer=self.directory.client_id,
+            options={"require": ["exp", "aud", "iss"]},
+        )
 
     def _required(self, form, name):
         """Return a field of the form. Raises Refusal if it's missing or empty."""
@@ -442,79 +357,44 @@ class Entra:
         return form[name]
 
     def _read_scope(self, scope):
-        """Return the host of the resource and the permissions that the scope asks for.
-
-        The permissions have Entra's spelling. Raises Refusal if the scope is invalid.
-        """
-        names = [name for name in scope.split() if name.lower() not in OIDC_SCOPES]
-        if not names:
-            text = "The local tenant doesn't implement a scope without permissions."
-            raise _not_implemented(text)
-        resources = set()
+        """Return the permissions in the scope, in Entra's spelling. Raises Refusal if unknown."""
         permissions = []
-        for name in names:
+        for name in scope.split():
+            if name.lower() in OIDC_SCOPES:
+                continue
             if not re.fullmatch(r"[A-Za-z0-9._:/-]+", name):
                 raise Refusal(self.reason(70011, scope=name))
             resource, _, permission = name.rpartition("/")
-            resource = self._resource_host(resource)
-            resources.add(resource)
-            permissions += self._permissions(resource, permission)
-        if len(resources) > 1:
-            raise Refusal(self.reason(28000, scope=scope))
-        return resources.pop(), permissions
+            graph = "https://" + self.directory.graph
+            if resource.lower() not in ("", GRAPH_ID, graph):
+                raise self._unknown_permission(500011, resource=resource)
+            permissions += self._permissions(permission)
+        if not permissions:
+            raise _not_implemented("a scope without permissions")
+        return permissions
 
-    def _resource_host(self, resource):
-        """Return the host of a resource, which is a URL or "". Raises Refusal if it's unknown."""
-        host = urlsplit(resource).hostname
-        if resource.lower() in ("", GRAPH_ID) or host == self.directory.graph:
-            return self.directory.graph
-        if host not in OTHER_RESOURCES:
-            raise Refusal(self.reason(500011, resource=resource))
-        return host
-
-    def _permissions(self, resource, name):
+    def _permissions(self, name):
         """Return the permissions that a name stands for. Raises Refusal if it's unknown."""
-        if resource == self.directory.graph:
-            known = list(PERMISSIONS) + PERMISSIONS_WITHOUT_CONSENT
-            default = list(PERMISSIONS)
-            resource_id = GRAPH_ID
-        else:
-            known = default = ["user_impersonation"]
-            resource_id = resource
         if name.lower() == ".default":
-            return default
-        for permission in known:
+            return list(PERMISSIONS)
+        for permission in PERMISSIONS:
             if permission.lower() == name.lower():
                 return [permission]
-        raise Refusal(self.reason(650053, scope=name, resource=resource_id))
+        raise self._unknown_permission(650053, scope=name)
 
-    def _check_consent(self, resource, permissions):
-        if resource != self.directory.graph:
-            return
-        if not set(permissions) <= set(PERMISSIONS):
-            raise Refusal(self.reason(65001))
+    def _unknown_permission(self, code, **values):
+        """Return the Refusal of a permission that the local tenant doesn't know."""
+        reason = self.reason(code, **values)
+        text = reason.text + " The local tenant knows only these permissions of Microsoft Graph: "
+        return Refusal(reason._replace(text=text + ", ".join(PERMISSIONS) + "."))
 
     # Token responses
 
-    def _user_tokens(self, form, scope, with_mfa):
+    def _user_tokens(self, form, scope, permissions, with_mfa):
         """Return a token response for the user who signs in."""
-        resource, permissions = self._read_scope(scope)
+        response = self._token_response(scp=permissions)
+        response["scope"] = " ".join([*permissions, "profile", "openid", "email"])
         oidc_scopes = scope.lower().split()
-        audience = resource
-        prefix = "https://{}/".format(resource)
-        if resource == self.directory.graph:
-            audience = self.audience
-            prefix = ""
-        granted = [prefix + permission for permission in permissions]
-        granted += ["profile", "openid", "email"]
-        access_token = self._access_token(audience, scp=permissions)
-        response = {
-            "token_type": "Bearer",
-            "scope": " ".join(granted),
-            "expires_in": self.token_lifetime,
-            "ext_expires_in": self.token_lifetime,
-            "access_token": access_token,
-        }
         if "offline_access" in oidc_scopes:
             response["refresh_token"] = self.directory.issue("rt", scope=scope, with_mfa=with_mfa)
         if self.sends_id_token and "openid" in oidc_scopes:
@@ -524,18 +404,15 @@ class Entra:
             response["client_info"] = b64({"uid": user_id, "utid": TENANT_ID})
         return response
 
-    def _app_token(self):
-        """Return a token response for the app itself."""
+    def _token_response(self, **claims):
+        """Return a token response with an access token that has these claims."""
+        expires = time.time() + self.token_lifetime
         return {
             "token_type": "Bearer",
             "expires_in": self.token_lifetime,
             "ext_expires_in": self.token_lifetime,
-            "access_token": self._access_token(self.audience, roles=["User.Read.All"]),
+            "access_token": self.directory.issue("at", aud=self.audience, exp=expires, **claims),
         }
-
-    def _access_token(self, audience, **permissions):
-        expires = time.time() + self.token_lifetime
-        return self.directory.issue("at", aud=audience, exp=expires, **permissions)
 
     def _id_token(self):
         now = int(time.time())
@@ -544,19 +421,27 @@ class Entra:
             "aud": self.directory.client_id,
             "iss": "https://{}/{}/v2.0".format(self.directory.login, TENANT_ID),
             "iat": now,
-            "nbf": now,
             "exp": now + 3600,
-            "name": user["displayName"],
             "preferred_username": user["userPrincipalName"],
             "oid": user["id"],
             "tid": TENANT_ID,
-            "ver": "2.0",
         }
         id_token = ".".join([b64({"typ": "JWT", "alg": "none"}), b64(claims), b64(b"signature")])
         self.directory.secrets.add(id_token)
         return id_token
 
 
-def _not_implemented(text):
+def _not_implemented(what):
     # MSAL hides the text of every answer with a status of 500 or higher, so the status isn't 501.
+    text = "The local tenant doesn't implement {}.".format(what)
     return Refusal(Reason(None, text, error="not_implemented"))
+
+
+def load_certificate(contents):
+    """Return the certificate in a PEM file, or in a DER file as Windows exports it.
+
+    Raises ValueError if there's none.
+    """
+    if b"-----BEGIN" in contents:
+        return x509.load_pem_x509_certificate(contents)
+    return x509.load_der_x509_certificate(contents)

@@ -1,7 +1,6 @@
 """The requests that the services get, and the answers that they give."""
 
 import json
-import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -30,32 +29,16 @@ class Answer(NamedTuple):
     status: int = 200
     body: bytes = b""
     headers: dict = {}
-    fault: str = ""  # "silence", "hang up", "cut off", "garbled", or nothing
+    fault: str = ""  # "silence", "hang up", "cut off", or nothing
 
 
 SILENCE = Answer(fault="silence")  # No answer at all. The connection stays open.
 HANG_UP = Answer(fault="hang up")  # The connection is closed without an answer.
 
 
-def find_step(routes, request):
-    """Return the step of the route that matches the request, or None.
-
-    A route is a method, a regular expression for the path, and a step.
-    """
-    for method, path, step in routes:
-        if request.method == method and re.fullmatch(path, request.path, re.IGNORECASE):
-            return step
-    return None
-
-
 def cut_off(answer):
     """Return the same answer with a connection that breaks in the middle of the body."""
     return answer._replace(fault="cut off")
-
-
-def garbled(answer):
-    """Return the same answer with non-TLS bytes in the middle of the body."""
-    return answer._replace(fault="garbled")
 
 
 def json_answer(body, status=200, **headers):

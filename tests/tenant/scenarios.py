@@ -13,12 +13,12 @@ import trustme
 
 from .adfs import WRONG_PASSWORD
 from .graph import PAGE_SIZE
-from .messages import Answer, cut_off, json_answer
+from .messages import Answer, json_answer
 from .refusals import REASONS, REFUSES
 
 SCENARIOS = {}  # For each name, a function that changes a tenant.
 HTML = {"Content-Type": "text/html"}
-WEB_PAGE = Answer(200, b"<html><body>Sign in to the Wi-Fi</body></html>", HTML)
+WEB_PAGE = Answer(200, b"<html><head><meta></head><body>Sign in to the Wi-Fi</body></html>", HTML)
 FIVE_PAGES = 5 * PAGE_SIZE
 SHORT_LIFETIME = 60  # In seconds. MSAL renews a token with less than five minutes left.
 
@@ -84,9 +84,8 @@ def federation_without_ws_trust(tenant):
 def adfs_page(tenant):
     """AD FS answers every request with a web page."""
     tenant.entra.realm = "Federated"
-    page = b'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>Sign in</body></html>'
-    tenant.replace("mex", Answer(200, page, HTML))
-    tenant.replace("wstrust", Answer(200, page, HTML))
+    tenant.replace("mex", WEB_PAGE)
+    tenant.replace("wstrust", WEB_PAGE)
 
 
 @scenario
@@ -155,26 +154,15 @@ def expired_page_token(tenant):
     text = "The specified page token value has expired and can no longer be included in your"
     text += " request."
     expired = tenant.graph.error(400, "Directory_ExpiredPageToken", text)
-    replace_page(tenant, 3, expired)
+    tenant.directory.user_count = FIVE_PAGES
+    tenant.replace("graph", tenant.graph.on_graph, tenant.graph.on_graph, expired)
 
 
 @scenario
 def bad_page(tenant):
     """The second page of five has no list of users."""
-    replace_page(tenant, 2, json_answer({"value": None}))
-
-
-def replace_page(tenant, number, answer):
-    """Give this answer in place of one of five pages. The number of the first page is 1."""
     tenant.directory.user_count = FIVE_PAGES
-    skip_token = str((number - 1) * PAGE_SIZE)
-
-    def answer_page(request):
-        if request.query.get("$skiptoken") == skip_token:
-            return answer
-        return tenant.graph.on_graph(request)
-
-    tenant.replace("graph", answer_page)
+    tenant.replace("graph", tenant.graph.on_graph, json_answer({"value": None}))
 
 
 @scenario
@@ -226,48 +214,29 @@ def many_users(tenant):
 def token_expires(tenant):
     """Each access token expires after one page. The tenant has 500 users."""
     tenant.directory.user_count = FIVE_PAGES
-    tenant.graph.requests_per_token = 1
-    tenant.entra.token_lifetime = SHORT_LIFETIME
+    tenant.replace("graph", functools.partial(answer_then_revoke, tenant))
 
 
 @scenario(succeeds=True)
 def token_revoked(tenant):
     """The access token is revoked after the second page. The tenant has 500 users."""
     tenant.directory.user_count = FIVE_PAGES
+    revoke = functools.partial(answer_then_revoke, tenant)
+    tenant.replace("graph", tenant.graph.on_graph, revoke, then_happy=True)
 
-    def answer_then_revoke(request):
-        answer = tenant.graph.on_graph(request)
-        tenant.graph.revoke_access_tokens()
-        return answer
 
-    tenant.replace("graph", tenant.graph.on_graph, answer_then_revoke, then_happy=True)
+def answer_then_revoke(tenant, request):
+    """Return Graph's answer, and revoke all access tokens."""
+    answer = tenant.graph.on_graph(request)
+    tenant.graph.revoke_access_tokens()
+    return answer
 
 
 @scenario(succeeds=True)
 def throttled(tenant):
-    """Twice, Graph asks the program to wait for two seconds."""
-    busy = tenant.graph.error(429, "TooManyRequests", "Too many requests.", Retry_After="2")
+    """Twice, Graph asks the program to wait for one second."""
+    busy = tenant.graph.error(429, "TooManyRequests", "Too many requests.", Retry_After="1")
     tenant.replace("graph", busy, busy, then_happy=True)
-
-
-@scenario(succeeds=True)
-def broken_page(tenant):
-    """The connection breaks once, in the middle of the third page of five."""
-    tenant.directory.user_count = FIVE_PAGES
-
-    def break_off(request):
-        return cut_off(tenant.graph.on_graph(request))
-
-    on_graph = tenant.graph.on_graph
-    tenant.replace("graph", on_graph, on_graph, break_off, then_happy=True)
-
-
-@scenario(succeeds=True)
-def graph_errors(tenant):
-    """Graph answers with status 500, then with status 502, and then works."""
-    error = tenant.graph.error(500, "UnknownError", "")
-    bad_gateway = Answer(502, b"<html><body>Bad Gateway</body></html>", HTML)
-    tenant.replace("graph", error, bad_gateway, then_happy=True)
 
 
 # The network
@@ -277,12 +246,6 @@ def graph_errors(tenant):
 def no_network(tenant):
     """There's no network connection."""
     tenant.proxy = "http://127.0.0.1:9"
-
-
-@scenario(succeeds=True)
-def boot(tenant):
-    """The computer has just started, and the network isn't up yet."""
-    tenant.server.hang_ups = 2
 
 
 @scenario
