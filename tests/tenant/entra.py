@@ -15,7 +15,6 @@ from .refusals import (
     ANY_USER,
     CLIENT_CREDENTIALS,
     DEVICE_CODE,
-    NEW_DEVICE_CODE,
     PASSWORD,
     REASONS,
     REFRESH_TOKEN,
@@ -184,7 +183,6 @@ class Entra:
             self._check_tenant(request)
             self._check_client_id(request.form)
             self._read_scope(scope)
-            self._raise_refusal(NEW_DEVICE_CODE)
         except Refusal as refusal:
             return self.error(request, refusal.reason)
         device_code = "device-code-" + uuid.uuid4().hex

@@ -18,7 +18,6 @@ CLIENT_CREDENTIALS = "client_credentials"
 # These kinds of requests can also be refused.
 ANY_USER = ""  # Every grant type that signs a user in.
 REFRESH_WITHOUT_MFA = "refresh_token without MFA"  # The saved sign-in was made without MFA.
-NEW_DEVICE_CODE = "devicecode"  # The request that starts a device code sign-in.
 TENANT = "tenant"  # Every request that names the tenant.
 
 REFUSES = {  # The grant types for each value of the column "refuses".
@@ -29,7 +28,7 @@ REFUSES = {  # The grant types for each value of the column "refuses".
     "user": (ANY_USER,),
     # A device code sign-in works because it includes MFA.
     "user without MFA": (PASSWORD, SAML, REFRESH_WITHOUT_MFA),
-    "user and app": (ANY_USER, CLIENT_CREDENTIALS, NEW_DEVICE_CODE),
+    "user and app": (ANY_USER, CLIENT_CREDENTIALS),
 }
 
 
